@@ -1,0 +1,176 @@
+"""One file, copied anywhere: what a host must have (nothing) and what it must bear (nothing)."""
+
+import ast
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
+import textwrap
+import unittest
+import zipfile
+
+import aerostack_lite
+from tests.scripted_server import ScriptedServer, answer, expect, header, repeat
+
+MODULE = os.path.abspath(aerostack_lite.__file__)
+FOUND = answer(b'{"exists":true,"value":"v"}', "Set-Cookie: a=b")
+CALL = textwrap.dedent("""
+    import sys
+    with SDK("k", server_url=sys.argv[1]) as sdk:
+        print(sdk.cache.cache_get(key="a").value)
+""")
+
+
+class OneFileCase(unittest.TestCase):
+    def setUp(self):
+        self.folder = tempfile.mkdtemp()
+        self.addCleanup(shutil.rmtree, self.folder, True)
+
+    def copy(self, *path):
+        target = os.path.join(self.folder, *path)
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        shutil.copy(MODULE, target)
+        return target
+
+    def write(self, text, *path):
+        target = os.path.join(self.folder, *path)
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        with open(target, "w") as file:
+            file.write(text)
+        return target
+
+    def run_python(self, *arguments, **options):
+        """Run a Python that knows nothing of this one's environment, folder and packages; its output."""
+        environment = {name: os.environ[name] for name in ("SYSTEMROOT", "LD_LIBRARY_PATH") if name in os.environ}
+        environment.update(options.pop("environment", {}))
+        run = subprocess.run([sys.executable] + list(arguments), cwd=options.pop("cwd", self.folder), env=environment, timeout=60,
+                             stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.assertEqual((run.returncode, run.stderr.decode()), (0, ""))
+        return run.stdout.decode().split()
+
+
+class PlacesTest(OneFileCase):
+    def call_from(self, head, *flags, **options):
+        with ScriptedServer(repeat(expect, FOUND)) as server:
+            program = self.write(head + CALL, "program.py")
+            self.assertEqual(self.run_python(*(flags + (program, server.url)), **options), ["v"])
+            self.assertEqual(header(server.requests[0], "X-Aerostack-Key"), ["k"])
+
+    def test_copied_alone_into_an_empty_folder(self):
+        self.copy("aerostack_lite.py")
+        self.call_from("from aerostack_lite import SDK\n", "-W", "error", "-X", "dev")
+
+    def test_inside_a_package(self):
+        self.copy("pkg", "_vendor", "aerostack_lite.py")
+        self.write("", "pkg", "__init__.py")
+        self.write("", "pkg", "_vendor", "__init__.py")
+        self.call_from("from pkg._vendor.aerostack_lite import SDK, errors\nfrom pkg._vendor.aerostack_lite import models\n", "-W", "error")
+
+    def test_inside_a_package_by_relative_import(self):
+        self.copy("pkg", "_vendor", "aerostack_lite.py")
+        self.write("from ._vendor.aerostack_lite import SDK\n", "pkg", "__init__.py")
+        self.write("", "pkg", "_vendor", "__init__.py")
+        self.call_from("from pkg import SDK\n", "-W", "error")
+
+    def test_under_the_official_name(self):
+        self.copy("aerostack.py")
+        self.call_from("from aerostack import SDK, errors, models, utils\n", "-W", "error")
+
+    def test_from_a_zip(self):
+        archive = os.path.join(self.folder, "all.zip")
+        with zipfile.ZipFile(archive, "w") as packed:
+            packed.write(MODULE, "aerostack_lite.py")
+            packed.writestr("__main__.py", "from aerostack_lite import SDK\n" + CALL)
+        with ScriptedServer(repeat(expect, FOUND)) as server:
+            self.assertEqual(self.run_python("-W", "error", archive, server.url), ["v"])
+
+    def test_isolated_without_site_without_bytecode_and_optimized(self):
+        self.copy("aerostack_lite.py")
+        head = "import sys\nsys.path.insert(0, %r)\nfrom aerostack_lite import SDK\n" % self.folder
+        self.call_from(head, "-I", "-S", "-B", "-OO")
+        self.assertFalse(os.path.exists(os.path.join(self.folder, "__pycache__")))
+
+    def test_from_the_command_line_s_c(self):
+        self.copy("aerostack_lite.py")
+        with ScriptedServer(repeat(expect, FOUND)) as server:
+            self.assertEqual(self.run_python("-c", "from aerostack_lite import SDK\n" + CALL, server.url), ["v"])
+
+    def test_from_standard_input(self):
+        self.copy("aerostack_lite.py")
+        with ScriptedServer(repeat(expect, FOUND)) as server:
+            run = subprocess.run([sys.executable, "-", server.url], cwd=self.folder, timeout=60, stdout=subprocess.PIPE,
+                                 input=("from aerostack_lite import SDK\n" + CALL).encode())
+        self.assertEqual(run.stdout.split(), [b"v"])
+
+    def test_read_only_and_without_a_home(self):
+        module = self.copy("aerostack_lite.py")
+        os.chmod(module, stat.S_IRUSR)
+        os.chmod(self.folder, stat.S_IRUSR | stat.S_IXUSR)
+        self.addCleanup(os.chmod, self.folder, stat.S_IRWXU)
+        with ScriptedServer(repeat(expect, FOUND)) as server:
+            # Root may write anywhere, so the program itself refuses to.
+            guard = textwrap.dedent("""
+                import os, sys
+                def watch(event, details):
+                    if event == "open" and isinstance(details[1], str) and set(details[1]) & set("wax+"):
+                        raise SystemExit("wrote %r" % (details,))
+                if hasattr(sys, "addaudithook"): sys.addaudithook(watch)
+                sys.path.insert(0, os.getcwd())
+                from aerostack_lite import SDK
+            """)
+            self.assertEqual(self.run_python("-B", "-W", "error", "-c", guard + CALL, server.url), ["v"])
+
+    def test_executed_by_runpy_and_by_exec(self):
+        module = self.copy("aerostack_lite.py")
+        with ScriptedServer(repeat(expect, FOUND)) as server:
+            head = "import runpy\nSDK = runpy.run_path(%r)['SDK']\n" % module
+            self.assertEqual(self.run_python("-c", head + CALL, server.url), ["v"])
+
+
+class MannersTest(OneFileCase):
+    def test_an_import_starts_and_changes_nothing(self):
+        self.copy("aerostack_lite.py")
+        program = self.write(textwrap.dedent("""
+            import signal, sys, threading, warnings
+            import logging, socket, ssl, urllib.request, locale
+            def state():
+                signals = [(number, signal.getsignal(number)) for number in range(1, 65) if number not in (32, 33)] if hasattr(signal, "SIGKILL") else []
+                return dict(signals=signals, threads=threading.enumerate(), filters=list(warnings.filters), handlers=list(logging.getLogger().handlers),
+                            timeout=socket.getdefaulttimeout(), opener=urllib.request._opener, hook=sys.excepthook, path=list(sys.path), locale=locale.setlocale(locale.LC_ALL),
+                            limit=sys.getrecursionlimit(), context=ssl._create_default_https_context, loggers=sorted(logging.root.manager.loggerDict))
+            before = state()
+            import aerostack_lite
+            assert state() == before, [name for name in before if state()[name] != before[name]]
+            print("same")
+        """), "program.py")
+        self.assertEqual(self.run_python("-W", "error", program), ["same"])
+
+    def test_no_netrc_and_no_file_is_written_or_left(self):
+        self.copy("aerostack_lite.py")
+        home = os.path.join(self.folder, "home")
+        self.write("machine 127.0.0.1 login ambient password sekret\ndefault login ambient password sekret\n", "home", ".netrc")
+        os.chmod(os.path.join(home, ".netrc"), 0o600)
+        program = self.write("from aerostack_lite import SDK\n" + CALL, "program.py")
+        with ScriptedServer(repeat(expect, FOUND)) as server:
+            self.assertEqual(self.run_python("-B", program, server.url, environment={"HOME": home, "NETRC": os.path.join(home, ".netrc")}), ["v"])
+            self.assertEqual(header(server.requests[0], "Authorization"), [])
+        found = sorted(os.path.join(where, name)[len(self.folder) + 1:] for where, _, names in os.walk(self.folder) for name in names)
+        self.assertEqual(found, ["aerostack_lite.py", os.path.join("home", ".netrc"), "program.py"])
+
+    def test_only_the_standard_library_is_imported(self):
+        self.copy("aerostack_lite.py")
+        with ScriptedServer(repeat(expect, FOUND)) as server:
+            self.assertEqual(self.run_python("-I", "-S", "-c", "import sys; sys.path.insert(0, %r); from aerostack_lite import SDK\n%s" % (self.folder, CALL),
+                                             server.url), ["v"])
+
+    def test_the_source_asserts_nothing(self):
+        with open(MODULE, encoding="utf-8") as file:
+            tree = ast.parse(file.read())
+        for node in ast.walk(tree):
+            self.assertNotIsInstance(node, ast.Assert, "line %s" % getattr(node, "lineno", "?"))
+
+    def test_help_needs_nothing(self):
+        self.copy("aerostack_lite.py")
+        self.assertIn("usage:", self.run_python("-I", "-S", "-B", os.path.join(self.folder, "aerostack_lite.py"), "--help"))

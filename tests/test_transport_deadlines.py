@@ -1,0 +1,144 @@
+"""Time: one deadline for the whole attempt, however slowly the bytes come."""
+
+import gzip
+import math
+import time
+from unittest import mock
+
+from aerostack_lite import SDK, HttpClient, errors
+from tests.scripted_server import LoopbackTestCase, ScriptedServer, Stopwatch, answer, drip, expect, hang, post, repeat, until_gone
+
+TIMEOUT = 0.2
+SLACK = 0.3
+OK = b"HTTP/1.1 200 OK\r\n"
+
+
+class DripTest(LoopbackTestCase):
+    def assert_ended_at_the_deadline(self, *script, **options):
+        with ScriptedServer(script) as server, HttpClient() as client, Stopwatch() as took:
+            with self.assertRaises(options.pop("error", errors.ReadTimeout)) as caught:
+                post(client, server.url, timeout=TIMEOUT, **options)
+            if script[-1] is until_gone:
+                self.assertTrue(server.peers[0].left.wait(5))
+        self.assertIsInstance(caught.exception, errors.TimeoutException)
+        self.assertGreater(took.seconds, TIMEOUT - 0.05)
+        self.assertLess(took.seconds, TIMEOUT + SLACK)
+
+    def test_the_status_line_drips(self):
+        self.assert_ended_at_the_deadline(expect, drip(b"HTTP/1.1 200 " + b"O" * 1000))
+
+    def test_the_headers_drip(self):
+        self.assert_ended_at_the_deadline(expect, OK, drip(b"X-A: b\r\n" * 1000))
+        self.assert_ended_at_the_deadline(expect, OK + b"X-A: ", drip(b"b" * 1000))
+
+    def test_interim_answers_drip(self):
+        self.assert_ended_at_the_deadline(expect, drip(b"HTTP/1.1 103 Early Hints\r\n" + b"Link: x\r\n" * 1000))
+        self.assert_ended_at_the_deadline(expect, b"HTTP/1.1 100 Continue\r\n\r\n", hang)
+
+    def test_the_body_drips(self):
+        self.assert_ended_at_the_deadline(expect, OK + b"Content-Length: 9999\r\n\r\n", drip(b"x" * 9999))
+        self.assert_ended_at_the_deadline(expect, OK + b"\r\n", drip(b"x" * 9999))
+
+    def test_chunks_drip(self):
+        chunked = OK + b"Transfer-Encoding: chunked\r\n\r\n"
+        for data in (b"1\r\nx\r\n" * 1000, b"ffff\r\n" + b"x" * 9999, b"1;" + b"e" * 1000, b"0\r\n" + b"A: b\r\n" * 1000):
+            self.assert_ended_at_the_deadline(expect, chunked, drip(data))
+
+    def test_a_compressed_body_drips(self):
+        packed = gzip.compress(bytes(range(256)) * 99)
+        self.assert_ended_at_the_deadline(expect, OK + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(packed), drip(packed))
+
+    def test_silence_at_every_stage(self):
+        for begun in (b"", b"H", OK, OK + b"Content-Length: 5\r\n\r\n", OK + b"Content-Length: 5\r\n\r\nhell"):
+            self.assert_ended_at_the_deadline(expect, begun, until_gone)
+
+    def test_a_server_that_stops_reading(self):
+        self.assert_ended_at_the_deadline(hang, content=bytes(32 << 20), error=errors.TimeoutException)
+
+    def test_a_server_that_reads_a_byte_at_a_time(self):
+        def sip(peer):
+            while not peer.server.released.wait(0.01):
+                peer.read(1)
+
+        self.assert_ended_at_the_deadline(sip, content=bytes(32 << 20), error=errors.TimeoutException)
+
+    def test_the_sdk_s_own_timeouts_hold(self):
+        for options, call in (({"timeout_ms": 250}, {}), ({}, {"timeout_ms": 250}), ({"timeout_ms": 60000}, {"timeout_ms": 250}),
+                              ({"timeout_ms": 250.5}, {})):
+            with ScriptedServer([expect, OK, drip(b"X: y\r\n" * 999)]) as server, Stopwatch() as took:
+                with SDK("key", server_url=server.url, retry_config=None, **options) as sdk:
+                    with self.assertRaises(errors.ReadTimeout):
+                        sdk.cache.cache_get(key="a", **call)
+            self.assertLess(took.seconds, 0.25 + SLACK + 0.1)
+
+    def test_a_reused_connection_has_a_deadline_of_its_own(self):
+        with ScriptedServer([expect, answer(b"1"), expect, hang]) as server, HttpClient() as client:
+            post(client, server.url, timeout=30)
+            with Stopwatch() as took, self.assertRaises(errors.ReadTimeout):
+                post(client, server.url, timeout=TIMEOUT)
+            self.assertLess(took.seconds, TIMEOUT + SLACK)
+
+    def test_an_earlier_short_deadline_does_not_outlive_its_call(self):
+        def late(peer):
+            peer.read_request()
+            peer.server.released.wait(0.35)
+            peer.send(answer(b"2"))
+
+        with ScriptedServer([expect, answer(b"1"), late]) as server, HttpClient() as client:
+            post(client, server.url, timeout=0.2)
+            self.assertEqual(post(client, server.url, timeout=5.0).content, b"2")
+
+
+class TimeoutValueTest(LoopbackTestCase):
+    bad = (0, 0.0, -1, -0.001, math.nan, -math.inf, True, False, "5", b"5", [5], {}, object())
+
+    def test_a_bad_one_is_refused_at_the_call_line(self):
+        with ScriptedServer([expect, answer()]) as server, SDK("key", server_url=server.url) as sdk:
+            for bad in self.bad:
+                with self.subTest(bad=bad):
+                    with self.assertRaises(ValueError) as caught:
+                        sdk.cache.cache_get(key="a", timeout_ms=bad)
+                    self.assertIsInstance(caught.exception, errors.AerostackError)
+                    self.assertIn("timeout_ms", str(caught.exception))
+            self.assertEqual(server.connections, 0)
+
+    def test_a_bad_one_is_refused_when_the_sdk_is_made(self):
+        for bad in self.bad:
+            with self.subTest(bad=bad):
+                with self.assertRaises(ValueError) as caught:
+                    SDK("key", timeout_ms=bad)
+                self.assertIn("timeout_ms", str(caught.exception))
+
+    def test_a_bad_one_is_refused_by_the_client_as_well(self):
+        with HttpClient() as client:
+            for bad in self.bad:
+                with self.subTest(bad=bad), self.assertRaises(ValueError):
+                    client.build_request("POST", "http://127.0.0.1/", timeout=bad)
+
+    def test_a_number_beyond_all_clocks_is_no_limit_or_refused(self):
+        with ScriptedServer(repeat(expect, answer(b'{"exists":false}'))) as server, SDK("key", server_url=server.url) as sdk:
+            for huge in (10 ** 13, 10 ** 15, 1e300, 10 ** 400):
+                with self.subTest(huge=str(huge)[:9]):
+                    try:
+                        self.assertIs(sdk.cache.cache_get(key="a", timeout_ms=huge).exists, False)
+                    except ValueError as error:
+                        self.assertIsInstance(error, errors.AerostackError)
+
+    def test_infinity_means_no_limit(self):
+        with ScriptedServer(repeat(expect, answer(b'{"exists":false}'))) as server:
+            with SDK("key", server_url=server.url, timeout_ms=math.inf) as sdk:
+                self.assertIs(sdk.cache.cache_get(key="a").exists, False)
+                self.assertIs(sdk.cache.cache_get(key="a", timeout_ms=math.inf).exists, False)
+
+
+class ClockTest(LoopbackTestCase):
+    def test_a_wall_clock_that_jumps_changes_nothing(self):
+        now = time.time
+        for jump in (10 ** 6, -(10 ** 6)):
+            patch = mock.patch("time.time", lambda: now() + jump)
+            script = [expect, lambda peer: patch.start(), answer(b"1")]
+            with ScriptedServer(script) as server, HttpClient() as client:
+                try:
+                    self.assertEqual(post(client, server.url, timeout=5.0).content, b"1")
+                finally:
+                    patch.stop()

@@ -1,0 +1,249 @@
+"""What goes out: headers, server URLs, framing."""
+
+
+import array
+
+from aerostack_lite import SDK, HttpClient, errors
+from tests.scripted_server import LoopbackTestCase, ScriptedServer, answer, expect, header, post, repeat, until_gone
+
+FOUND = answer(b'{"exists":false}')
+
+OPERATIONS = (
+    ("ai", "ai_chat", {"messages": [{"role": "user", "content": "hi"}]}),
+    ("authentication", "auth_signin", {"email": "a@b.c", "password": "p"}),
+    ("authentication", "auth_signup", {"email": "a@b.c", "password": "p"}),
+    ("cache", "cache_get", {"key": "a"}),
+    ("cache", "cache_set", {"key": "a", "value": 1}),
+    ("database", "db_query", {"sql": "select 1"}),
+    ("queue", "queue_enqueue", {"type": "t", "data": {}}),
+    ("services", "services_invoke", {"service_name": "s", "data": {}}),
+    ("storage", "storage_upload", {"key": "a", "file": {"file_name": "f", "content": b"x"}}),
+)
+BROKEN = ("a\r\nX-Evil: 1", "a\nX-Evil: 1", "a\rX-Evil: 1", "a\0b", "a\r\n", "\n")
+
+
+class HeaderInjectionTest(LoopbackTestCase):
+    def assert_refused(self, server, secret, make):
+        with self.assertRaises((errors.AerostackError, ValueError)) as caught:
+            make()
+        self.assertIsInstance(caught.exception, errors.AerostackError)
+        self.assertEqual(server.connections, 0)
+        self.assertNotIn(secret, str(caught.exception))
+        self.assertNotIn(secret, repr(caught.exception))
+
+    def test_in_the_key(self):
+        with ScriptedServer([expect, FOUND]) as server:
+            for bad in BROKEN[:4]:
+                self.assert_refused(server, "sekret", lambda: SDK("sekret" + bad, server_url=server.url).cache.cache_get(key="a"))
+                self.assert_refused(server, "sekret", lambda: SDK(lambda: "sekret" + bad, server_url=server.url).cache.cache_get(key="a"))
+
+    def test_in_a_header_value_of_any_operation(self):
+        with ScriptedServer([expect, FOUND]) as server, SDK("key", server_url=server.url) as sdk:
+            for service, name, fields in OPERATIONS:
+                operation = getattr(getattr(sdk, service), name)
+                for bad in BROKEN:
+                    with self.subTest(name, bad=bad):
+                        self.assert_refused(server, "sekret", lambda: operation(http_headers={"X-Own": "sekret" + bad}, **fields))
+
+    def test_in_a_header_name(self):
+        with ScriptedServer([expect, FOUND]) as server, SDK("key", server_url=server.url) as sdk:
+            for bad in ("", " ", "a b", "a:", ":a", "a\r\nb", "a\n", "a\0", "\u00e9", "a(b)", "a,b", "a\x7f", "a\t", "X-Own\r\nX-Evil: 1\r\nX"):
+                with self.subTest(bad):
+                    self.assert_refused(server, "sekret", lambda: sdk.cache.cache_get(key="a", http_headers={bad: "sekret"}))
+
+    def test_through_the_client_s_own_door(self):
+        with ScriptedServer([expect, FOUND]) as server, HttpClient() as client:
+            for headers in ({"X-Own": "sekret\r\nX-Evil: 1"}, {"X\r\nY": "sekret"}, {"X Y": "sekret"}, {"X": "sekret\0"}):
+                with self.subTest(headers):
+                    self.assert_refused(server, "sekret", lambda: post(client, server.url, headers=headers))
+            self.assert_refused(server, "sekret", lambda: post(HttpClient(headers={"X": "sekret\n"}), server.url))
+
+    def test_in_the_url(self):
+        with ScriptedServer([expect, FOUND]) as server, HttpClient() as client:
+            for path in ("/a b", "/a\r\nX-Evil: 1", "/a\nb", "/a\0b", "/a\x7fb", "/a\tb", "/ HTTP/1.1\r\nHost: x\r\n\r\nGET /"):
+                with self.subTest(path):
+                    try:
+                        post(client, server.url + path, timeout=1.0)
+                    except errors.AerostackError:
+                        continue
+                    (request,) = server.requests  # quoted instead of refused is as good
+                    self.assertEqual(header(request, "X-Evil"), [])
+                    self.assertEqual(request.partition(b"\r\n")[0].count(b" "), 2)
+
+    def test_in_the_method(self):
+        with ScriptedServer([expect, FOUND]) as server, HttpClient() as client:
+            for method in ("", "P OST", "POST / HTTP/1.1\r\nX: y\r\n\r\nGET", "PO\nST", "P\0", "\u00e9"):
+                with self.subTest(method), self.assertRaises((errors.AerostackError, ValueError)):
+                    client.send(client.build_request(method, server.url, content=b"{}", timeout=1.0))
+            self.assertEqual(server.connections, 0)
+
+
+class OverrideTest(LoopbackTestCase):
+    def test_overriding_leaves_exactly_one_header_whatever_its_case(self):
+        with ScriptedServer(repeat(expect, FOUND)) as server, SDK("key", server_url=server.url) as sdk:
+            for name in ("X-Aerostack-Key", "Content-Type", "Accept", "User-Agent", "Accept-Encoding", "X-Request-ID"):
+                for spelled in (name, name.lower(), name.upper()):
+                    with self.subTest(spelled):
+                        sdk.cache.cache_get(key="a", http_headers={spelled: "mine"})
+                        self.assertEqual(header(server.requests[-1], name), ["mine"])
+
+    def test_two_spellings_of_one_header_leave_one(self):
+        with ScriptedServer(repeat(expect, FOUND)) as server, SDK("key", server_url=server.url) as sdk:
+            sdk.cache.cache_get(key="a", http_headers={"X-Own": "1", "x-own": "2"})
+            self.assertEqual(len(header(server.requests[-1], "X-Own")), 1)
+
+    def test_framing_headers_of_the_caller_never_contradict_the_body(self):
+        with ScriptedServer(repeat(expect, FOUND)) as server, SDK("key", server_url=server.url, timeout_ms=500) as sdk:
+            for name, value in (("Content-Length", "3"), ("Content-Length", "999"), ("Transfer-Encoding", "chunked"),
+                                ("content-length", "0"), ("Transfer-Encoding", "identity")):
+                with self.subTest(name, value=value):
+                    try:
+                        sdk.cache.cache_get(key="a", http_headers={name: value})
+                    except errors.AerostackError as error:
+                        self.assertNotIsInstance(error, TimeoutError)
+                        continue
+                    head, _, body = server.requests[-1].partition(b"\r\n\r\n")
+                    self.assertEqual(header(server.requests[-1], "Content-Length"), [str(len(body))])
+                    self.assertEqual(header(server.requests[-1], "Transfer-Encoding"), [])
+            for request in server.requests:
+                self.assertTrue(request.endswith(b'{"key":"a"}'), request)
+
+    def test_the_client_s_headers_are_defaults_for_every_request(self):
+        with ScriptedServer(repeat(expect, FOUND)) as server, HttpClient(headers={"X-Team": "a", "User-Agent": "mine"}) as client:
+            post(client, server.url)
+            post(client, server.url, headers={"x-team": "b"})
+            self.assertEqual([header(request, "X-Team") for request in server.requests], [["a"], ["b"]])
+            self.assertEqual(header(server.requests[0], "User-Agent"), ["mine"])
+
+
+class ServerUrlTest(LoopbackTestCase):
+    def test_a_bad_one_is_refused_when_the_sdk_is_made(self):
+        for bad in ("127.0.0.1:80", "localhost", "/v1", "//127.0.0.1/v1", "file:///etc/passwd", "ftp://h/", "javascript:1",
+                    "http://", "http:///v1", "http://h:99999", "http://h:-1", "http://h:x", "http://h:0x50", "http://h:8_0", "http://h:" + "9" * 5000,
+                    "http://[::1", "http://::1]", "http://[::1]x", "http://[zz]", "http://h/v1?q=1", "http://h/v1?", "http://h/v1#f", "http://h/v1#",
+                    "http://h/\r\n", "http://h\n", "http://h/\0", "http://h/\x7f", "http://h\t", "http:// h", "http://a b/", "http://:80",
+                    "http://h\\x", "http://[::1%0a]", "http://[::1%0d]"):
+            with self.subTest(bad[:40]):
+                with self.assertRaises(errors.AerostackError) as caught:
+                    SDK("key", server_url=bad)
+                self.assertIsInstance(caught.exception, ValueError)
+
+    def test_a_host_never_turns_into_another_one(self):
+        # What IDNA makes of these has a "/", "@", "#", "?" or ":" in it (CVE-2019-9636).
+        for host in ("\u2100.test", "good.test\uff20evil.test", "evil.test\uff03.good.test", "evil.test\uff0f.good.test", "h\uff1a1", "h\uff1f"):
+            with self.subTest(host), self.assertRaises(errors.AerostackError):
+                SDK("key", server_url="http://%s/v1" % host)
+
+    def test_a_bad_one_for_one_call_is_refused_at_the_call(self):
+        with ScriptedServer([expect, FOUND]) as server, SDK("key", server_url=server.url) as sdk:
+            for service, name, fields in OPERATIONS:
+                for bad in ("localhost", "file:///x", server.url + "?q", server.url + "/\r\n", "http://h:99999"):
+                    with self.subTest(name, bad=bad), self.assertRaises(errors.AerostackError):
+                        getattr(getattr(sdk, service), name)(server_url=bad, **fields)
+            self.assertEqual(server.connections, 0)
+
+    def test_trailing_slashes_fold(self):
+        with ScriptedServer(repeat(expect, FOUND)) as server:
+            for end in ("", "/", "//", "///"):
+                with SDK("key", server_url=server.url + "/v1" + end) as sdk:
+                    sdk.cache.cache_get(key="a")
+                    sdk.cache.cache_get(key="a", server_url=server.url + "/v1" + end)
+            for request in server.requests:
+                self.assertTrue(request.startswith(b"POST /v1/cache/get HTTP/1.1\r\n"), request)
+
+    def test_a_user_in_it_becomes_basic_authorization_and_is_masked(self):
+        with ScriptedServer(repeat(expect, FOUND)) as server:
+            url = "http://us%%40er:hu%%3Ash@%s/v1" % server.netloc
+            with SDK("key", server_url=url, retry_config=None) as sdk:
+                sdk.cache.cache_get(key="a")
+                for shown in (repr(sdk), repr(sdk.sdk_configuration)):
+                    self.assertNotIn("hu%3Ash", shown)
+                    self.assertNotIn("hu:sh", shown)
+            self.assertEqual(header(server.requests[0], "Authorization"), ["Basic dXNAZXI6aHU6c2g="])
+            self.assertEqual(header(server.requests[0], "Host"), [server.netloc])
+            self.assertNotIn(b"@", server.requests[0].partition(b"\r\n")[0])
+
+    def test_a_user_in_it_is_masked_in_errors(self):
+        with ScriptedServer([expect, until_gone]) as server:
+            with SDK("key", server_url="http://user:hush@%s" % server.netloc, retry_config=None, timeout_ms=200) as sdk:
+                with self.assertRaises(errors.TimeoutException) as caught:
+                    sdk.cache.cache_get(key="a")
+        error = caught.exception
+        for shown in (str(error), repr(error), repr(error.request), str(error.request.url)):
+            self.assertNotIn("hush", shown)
+        with self.assertRaises(errors.AerostackError) as caught:
+            SDK("key", server_url="http://user:hush@h:99999")
+        self.assertNotIn("hush", str(caught.exception))
+
+    def test_a_server_index_out_of_range_is_refused(self):
+        for bad in (2, -1, -2, 99):
+            with self.subTest(bad), self.assertRaises((errors.AerostackError, IndexError)):
+                SDK("key", server_idx=bad)
+
+
+class FramingTest(LoopbackTestCase):
+    def test_json_bodies_have_an_exact_length_and_only_headers_of_ours(self):
+        with ScriptedServer(repeat(expect, answer())) as server, SDK("key", server_url=server.url, retry_config=None) as sdk:
+            for service, name, fields in OPERATIONS[:-1]:
+                with self.subTest(name):
+                    try:
+                        getattr(getattr(sdk, service), name)(**fields)
+                    except errors.ResponseValidationError:
+                        pass  # {} is not every operation's answer
+                    head, _, body = server.requests[-1].partition(b"\r\n\r\n")
+                    names = [line.partition(b":")[0].decode().lower() for line in head.split(b"\r\n")[1:]]
+                    self.assertEqual(len(names), len(set(names)), names)
+                    self.assertLessEqual(set(names), {
+                        "host", "accept", "accept-encoding", "content-type", "content-length", "user-agent", "x-aerostack-key",
+                        "x-request-id", "connection"})
+                    self.assertEqual(header(server.requests[-1], "Content-Length"), [str(len(body))])
+                    self.assertEqual(header(server.requests[-1], "Content-Type"), ["application/json"])
+                    self.assertEqual(header(server.requests[-1], "Accept"), ["application/json"])
+                    self.assertNotIn(b"urllib", server.requests[-1])
+                    self.assertNotIn(header(server.requests[-1], "Connection"), [["close"]])
+            self.assertEqual(server.connections, 1)
+
+    def test_a_body_beyond_ascii_is_counted_in_bytes(self):
+        with ScriptedServer(repeat(expect, FOUND)) as server, SDK("key", server_url=server.url) as sdk:
+            sdk.cache.cache_get(key="\u00e9\u20ac\U0001f600" * 1000)
+            body = server.requests[0].partition(b"\r\n\r\n")[2]
+            self.assertEqual(header(server.requests[0], "Content-Length"), [str(len(body))])
+
+    def test_an_empty_block_of_an_iterable_does_not_end_the_body(self):
+        with ScriptedServer([expect, answer()]) as server, HttpClient() as client:
+            post(client, server.url, iter([b"", b"one", b"", b"two", b""]))
+            self.assertEqual(server.requests[0].partition(b"\r\n\r\n")[2], b"3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n")
+
+    def test_any_bytes_like_content_is_bytes(self):
+        for content in (bytearray(b"abc"), memoryview(b"abc"), array.array("B", b"abc")):
+            with self.subTest(type(content).__name__), ScriptedServer([expect, answer()]) as server, HttpClient() as client:
+                post(client, server.url, content)
+                self.assertEqual(server.requests[0].partition(b"\r\n\r\n")[2], b"abc")
+
+    def test_a_server_that_babbles_during_an_upload_is_an_error_long_before_its_end(self):
+        sent = []
+
+        def blocks():
+            for number in range(4000):
+                sent.append(number)
+                yield bytes(16384)
+
+        def babble(peer):
+            peer.read_through(b"\r\n\r\n")
+            peer.send(b"HTTP/1.1 200 OK\r\nA: ")
+            while True:
+                peer.send(b"y" * 16384)
+                peer.read(16384)
+
+        with ScriptedServer([babble]) as server, HttpClient() as client:
+            with self.assertRaises(errors.RemoteProtocolError):
+                post(client, server.url, blocks())
+        self.assertLess(len(sent), 1000)
+
+    def test_raw_content_is_sent_as_it_is(self):
+        every = bytes(range(256)) * 4
+        with ScriptedServer(repeat(expect, answer())) as server, HttpClient() as client:
+            for content in (b"", b"\r\n\r\n", every):
+                post(client, server.url, content=content)
+                self.assertEqual(server.requests[-1].partition(b"\r\n\r\n")[2], content)
+                self.assertEqual(header(server.requests[-1], "Content-Length"), [str(len(content))])

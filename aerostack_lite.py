@@ -942,7 +942,7 @@ class errors:
         data: errors.ErrorResponseData
 
         def __init__(self, data: errors.ErrorResponseData, raw_response: Any, body: Optional[str] = None) -> None:
-            super().__init__(_safe_text(_shortened(str(data.message) or body or raw_response.text)), raw_response, body)
+            super().__init__(_safe_text(str(data.message) or body or raw_response.text), raw_response, body)
             self.data = data
 
     class ResponseValidationError(SDKBaseError):
@@ -1753,6 +1753,14 @@ class _Pool:
         self.pid, self.lock, self.active = os.getpid(), threading.Lock(), 0
         self.idle: List[_Connection] = []  # the one used last is last
 
+    def check_fork(self) -> None:
+        """A child shares no socket and no lock with its parent, which may hold both at this very moment."""
+        if self.pid != os.getpid():
+            inherited = self.idle
+            self.reset()
+            for connection in inherited:
+                connection.close()
+
     def counts(self) -> Tuple[int, int]: return self.active, len(self.idle)
 
     def exchange(self, request: Request) -> Response:
@@ -1769,11 +1777,7 @@ class _Pool:
 
     def take(self, request: Request) -> _Connection:
         """A kept connection that is still good, else a new one."""
-        if self.pid != os.getpid():  # a fork: its parent's sockets and locks are not ours
-            inherited = self.idle
-            self.reset()
-            for connection in inherited:
-                connection.close()
+        self.check_fork()
         key = (request.type, request.host)
         while True:
             with self.lock:
@@ -1808,6 +1812,7 @@ class _Pool:
             return self.context
 
     def close(self) -> None:
+        self.check_fork()
         with self.lock:
             self.closed = True
             idle, self.idle = self.idle, []
@@ -2048,6 +2053,8 @@ class _Connection(http.client.HTTPConnection):
         view = memoryview(data)  # whose repr in a traceback shows no key
         while view:
             left = self.deadline.left(errors.WriteTimeout, "sending the request")
+            if watchful and self.has_answer():
+                return False
             try:
                 self.sock.settimeout(0 if watchful else left)
                 view = view[self.sock.send(view) :]
@@ -2061,8 +2068,6 @@ class _Connection(http.client.HTTPConnection):
                 with selectors.DefaultSelector() as selector:
                     selector.register(self.sock, selectors.EVENT_READ | selectors.EVENT_WRITE)
                     selector.select(left)
-            if watchful and self.has_answer():
-                return False
         return True
 
     def has_answer(self) -> bool:
@@ -2563,6 +2568,8 @@ class _Workers:
             self.free += 1
 
     def close(self) -> None:
+        if self.pid != os.getpid():
+            self.reset()
         with self.lock:
             self.closed = True
             for _ in range(self.threads):

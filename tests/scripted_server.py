@@ -95,7 +95,7 @@ class ScriptedServer:
         self.requests = []  # raw, in the order of their arrival, over all connections
         self.released = threading.Event()
         self._arrived = threading.Condition()
-        self._threads = []
+        self.threads = []
         self._failures = []
         self._listener = socket.socket(socket.AF_INET6 if ":" in self.host else socket.AF_INET)
         self._listener.bind((self.host, 0))
@@ -129,7 +129,7 @@ class ScriptedServer:
         with self._arrived:
             self.peers = [peer for peer in self.peers if not peer.ended.is_set()]
             self.requests.clear()
-        self._threads = [thread for thread in self._threads if thread.is_alive()]
+        self.threads = [thread for thread in self.threads if thread.is_alive()]
 
     def __enter__(self):
         self._acceptor = threading.Thread(target=self._accept, daemon=True)
@@ -146,9 +146,9 @@ class ScriptedServer:
                 peer.socket.shutdown(socket.SHUT_RDWR)
             except OSError:
                 pass
-        for thread in self._threads:
+        for thread in self.threads:
             thread.join(PATIENCE_SECONDS)
-        if error is None and any(thread.is_alive() for thread in self._threads):
+        if error is None and any(thread.is_alive() for thread in self.threads):
             raise AssertionError("a script does not end")
         if error is None and self._failures:
             raise self._failures[0]
@@ -176,7 +176,7 @@ class ScriptedServer:
             accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             peer = Peer(self, accepted)
             thread = threading.Thread(target=self._play, args=(peer, next(scripts)), daemon=True)
-            self._threads.append(thread)
+            self.threads.append(thread)
             with self._arrived:
                 self.peers.append(peer)
                 self._arrived.notify_all()

@@ -40,6 +40,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import errno
+import functools
 import http.client
 import json
 import os
@@ -701,9 +702,13 @@ class Request(urllib.request.Request):
     url = property(lambda self: self.full_url)
 
     def __init__(self, method: str, url: str, headers: Headers, content: Any, timeout_seconds: Optional[float]) -> None:
-        super().__init__(url, method=method)
-        self.headers, self.content, self.timeout_seconds = headers, content, timeout_seconds
-        self.deadline, self.cancellation = _Deadline(_FOREVER), None  # type: _Deadline, Optional[_Cancellation]
+        parsed = _parse_url(url)
+        self._full_url, self.type, self.host, self.selector = parsed.text, parsed.scheme, parsed.authority, parsed.target
+        self.method, self.headers, self.content, self.timeout_seconds = method, headers, content, timeout_seconds
+        self.unredirected_hdrs: Dict[str, str] = {}
+        self.origin_req_host, self.unverifiable, self.fragment, self._data, self._tunnel_host = parsed.host, False, None, None, None
+        self.deadline = _Deadline(_FOREVER)
+        self.cancellation: Optional[_Cancellation] = None
 
 class Response:
     """One HTTP response, read to its end: status_code, reason_phrase, headers, content, text, json(), url, request."""
@@ -763,8 +768,7 @@ class HttpClient:
         """A request to `send`. `content` is bytes, text or an iterable of bytes; `timeout` is in seconds."""
         for name in (name for name, value in others.items() if value):  # httpx has more, which ask for nothing here
             raise errors.ArgumentTypeError.about(name, "is not supported by HttpClient")
-        url, authorization = _split_credentials(_checked_url(url))
-        every = Headers(self.headers.items())
+        authorization, every = _parse_url(str(url)).authorization, Headers(self.headers.items())
         if authorization:
             every["authorization"] = authorization
         every.update(_checked_headers(headers))
@@ -931,12 +935,14 @@ class errors:
             return "%s(message=%r, status_code=%d)" % (type(self).__name__, self.message, self.status_code)
 
     class SDKError(SDKBaseError):
-        def __init__(self, message: str, raw_response: Any, body: Optional[str] = None) -> None:
+        def __init__(self, message: str, raw_response: Any, body: Optional[str] = None,
+                     data: Optional[errors.ErrorResponseData] = None) -> None:
             shown = _shortened(body or raw_response.text or '""')
             kind = _shortened(raw_response.headers.get("content-type", '""'), 500)
             kind = "" if kind == "application/json" else (' Content-Type "%s"' if " " in kind else " Content-Type %s") % kind
             message = "%sStatus %d%s. Body: %s" % (message and message + ": ", raw_response.status_code, kind, shown)
             super().__init__(_safe_text(message.strip()), raw_response, body)
+            self.data = data
 
     class ErrorResponse(SDKBaseError):
         data: errors.ErrorResponseData
@@ -1032,7 +1038,7 @@ def _validated(model: Type[M], value: Any, title: str, *place: str) -> M:
 def _to_model(model: Type[M], value: Any) -> M:
     if isinstance(value, model):  # it may have changed since it was made
         value = dict(value.model_extra, **{field.name: getattr(value, field.name) for field in value._fields()})
-    if isinstance(value, BaseModel) or not isinstance(value, Mapping):
+    if type(value) is not dict and (isinstance(value, BaseModel) or not isinstance(value, Mapping)):
         raise _invalid("model_type", "Input should be a dictionary or a %s" % model.__name__)
     instance = model.__new__(model)
     instance._fill(value)
@@ -1150,7 +1156,7 @@ def _to_content(value: Any) -> Any:
 def _file_name(file: Any, key: Any) -> str:
     """A name for content that came without one: the path's or open file's own, or the last part of the key."""
     name = os.fspath(file) if isinstance(file, os.PathLike) else getattr(file, "name", None)
-    return os.path.basename(name) if isinstance(name, str) and name else str(key).rpartition("/")[2] or "file"
+    return os.path.basename(name) if isinstance(name, str) and name and name[0] != "<" else str(key).rpartition("/")[2] or "file"
 
 def _nearest(name: object, known: Iterable[str]) -> str:
     import difflib
@@ -1218,45 +1224,41 @@ def _template_url(server_url: Any, url_params: Mapping[str, str]) -> Any:
         server_url = server_url.replace("{%s}" % name, value)
     return server_url
 
+class _Url:
+    """An http or https URL (RFC 3986), checked and taken apart once."""
+
+    __slots__ = ("authority", "authorization", "host", "port", "scheme", "shown", "target", "text")
+
+@functools.lru_cache(maxsize=64)
+def _parse_url(text: str) -> _Url:
+    if not text.lower().startswith(("http://", "https://")):
+        raise errors.UnsupportedProtocol("must start with http:// or https://")
+    # No host but ASCII: IDNA folds some characters into "/", "@" and ":" (bpo-36216).
+    match = re.fullmatch(r"(?is)(https?)://(?:([^/?#\0-\x20\x7f]*)@)?(\[[0-9a-f:.]+\]|[a-z0-9._~!$&'()*+,;=-]+)(?::([0-9]{0,5}))?"
+                         r"((?:[/?][^#\0-\x1f\x7f]*)?)(#[^\0-\x1f\x7f]*)?", text)
+    if not match or not 0 < int(match.group(4) or 1) < 65536:
+        raise errors.UnsupportedProtocol("has no host, a host or port that cannot be (it must be ASCII; write it in its xn--"
+                                         " form), or control characters")
+    url, credentials, target = _Url(), match.group(2), match.group(5)
+    url.scheme, url.host = match.group(1).lower(), match.group(3).strip("[]").lower()
+    url.port = int(match.group(4) or (443 if url.scheme == "https" else 80))
+    url.authority = match.group(3) + (":" + match.group(4) if match.group(4) else "")
+    url.target = urllib.parse.quote(target if target.startswith("/") else "/" + target, "!#$%&'()*+,/:;=?@[]~")
+    pair = b":".join(map(urllib.parse.unquote_to_bytes, (credentials or "").partition(":")[::2]))
+    url.authorization = "" if credentials is None else "Basic " + base64.b64encode(pair).decode()  # RFC 7617
+    url.text = "%s://%s%s" % (url.scheme, url.authority, url.target)
+    url.shown = "%s://%s%s" % (url.scheme, "***@" * bool(credentials) + url.authority, url.target)
+    return url
+
 def _check_server_url(server_url: Any) -> str:
     """A URL that an operation's path can be appended to."""
     try:
-        url = _checked_url(server_url)
+        _parse_url(str(server_url))
     except errors.UnsupportedProtocol as error:
         raise errors.ValidationError.about("server_url", str(error)) from None
-    if "?" in url or "#" in url:
+    if "?" in server_url or "#" in server_url:
         raise errors.ValidationError.about("server_url", "must have no query and no fragment")
-    return url.rstrip("/")
-
-def _checked_url(url: Any) -> str:
-    """An http or https URL (RFC 3986), with what does not belong in its path percent-encoded."""
-    scheme, authority, path = _split_url(str(url))
-    host = re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[^\s\x00-\x20\x7f:@\[\]%{}<>\"\\^`|]+)(?::([0-9]{0,5}))?",
-                        authority.rpartition("@")[2])
-    if scheme.lower() not in ("http", "https"):
-        raise errors.UnsupportedProtocol("must start with http:// or https://")
-    if not host or not 0 < int(host.group(2) or 1) < 65536 or re.search(r"[\x00-\x20\x7f]", authority):
-        raise errors.UnsupportedProtocol("has no host, or a host or port that cannot be")
-    if re.search(r"[\x00-\x1f\x7f]", path):
-        raise errors.UnsupportedProtocol("has control characters")
-    if not host.group(1).isascii():  # IDNA folds some characters into "/", "@" and ":" (bpo-36216)
-        raise errors.UnsupportedProtocol("has a host that is not ASCII; write it in its xn-- form")
-    return "%s://%s%s" % (scheme.lower(), authority, urllib.parse.quote(path, "!#$%&'()*+,/:;=?@[]~"))
-
-def _split_url(url: str) -> Tuple[str, str, str]:
-    """Scheme, authority (user:password@host:port), and the rest."""
-    scheme, _, rest = url.partition("://")
-    end = min((rest.find(mark) for mark in "/?#" if mark in rest), default=len(rest))
-    return scheme, rest[:end], rest[end:]
-
-def _split_credentials(url: str) -> Tuple[str, str]:
-    """A URL without its user:password@, and these as a Basic authorization (RFC 7617)."""
-    scheme, authority, path = _split_url(url)
-    credentials, at, host = authority.rpartition("@")
-    if not at:
-        return url, ""
-    pair = b":".join(map(urllib.parse.unquote_to_bytes, (credentials.partition(":")[::2])))
-    return "%s://%s%s" % (scheme, host, path), "Basic " + base64.b64encode(pair).decode()
+    return server_url.rstrip("/")  # type: ignore
 
 def _shown_url(url: object) -> str:
     """A URL without its secrets."""
@@ -1406,7 +1408,7 @@ class _Multipart:
         self.content_type = "multipart/form-data; boundary=" + boundary
         self.progress, self.source, self.source_length = progress, model.file.content, None  # type: Any, Any, Optional[int]
         self.measured = self.started = False
-        self.repeatable = not isinstance(self.source, Iterator)
+        self.repeatable = hasattr(self.source, "__len__")  # an iterable without may be spent after one walk
         if not isinstance(self.source, os.PathLike) and not hasattr(self.source, "read"):
             try:
                 view = memoryview(self.source)
@@ -1430,7 +1432,7 @@ class _Multipart:
                     if os.path.isfile(source) or os.path.isdir(source) or not os.path.exists(source):  # no pipe
                         with open(source, "rb") as reader:
                             self.repeatable, self.source_length = _seekable_length(reader)
-            except OSError as error:
+            except (OSError, ValueError) as error:
                 raise errors.ValidationError.about("body.file", "cannot be read: %s" % error) from error
         return None if self.source_length is None else len(self.head) + self.source_length + len(self.tail)
 
@@ -1483,15 +1485,6 @@ class _Multipart:
 # As browsers and the official SDK escape file names; there, ESC stays as it is.
 _ESCAPES = {code: "%%%02X" % code for code in range(32) if code != 27}
 _ESCAPES.update({ord('"'): "%22", ord("\\"): "\\\\"})
-
-@contextlib.contextmanager
-def _opened(source: Any) -> Iterator[Any]:
-    """A path's file, closed afterwards; what is open already stays so."""
-    if isinstance(source, os.PathLike):
-        with open(source, "rb", buffering=0) as reader:
-            yield reader
-    else:
-        yield source
 
 def _seekable_length(reader: Any) -> Tuple[bool, Optional[int]]:
     """Whether a reader can go back to its start, and how long it is from there."""
@@ -1784,7 +1777,7 @@ class _Pool:
                 if self.closed:
                     raise errors.ClosedError("the client is closed")
                 position = next((i for i in range(len(self.idle) - 1, -1, -1) if self.idle[i].key == key), None)
-                connection = _Connection(key, self) if position is None else self.idle.pop(position)
+                connection = _Connection(key, _parse_url(request.full_url), self) if position is None else self.idle.pop(position)
                 self.active += 1
             if position is None or connection.is_usable(self.monotonic(), self.wall()):
                 return connection
@@ -1837,40 +1830,27 @@ def _default_ssl_context() -> ssl.SSLContext:
     context.set_alpn_protocols(["http/1.1"])
     return context
 
-def _find_proxy(setting: Union[str, Literal[False], None], scheme: str, host: str, port: int) -> Optional[_Proxy]:
+def _find_proxy(setting: Any, url: _Url) -> Optional[_Url]:
     """Which proxy, if any, leads to a server."""
     if setting is not None:
         return _parse_proxy(setting, "proxy=") if setting else None
     found = urllib.request.getproxies_environment()  # lower case first; no HTTP_PROXY under CGI (CVE-2016-1000110)
-    name = scheme if scheme in found else "all"
-    if name not in found or _bypasses_proxy(found.get("no", ""), host, port):
+    name = url.scheme if url.scheme in found else "all"
+    if name not in found or _bypasses_proxy(found.get("no", ""), url.host, url.port):
         return None
     return _parse_proxy(found[name], name.upper() + "_PROXY")
 
-class _Proxy:
-    """Where a proxy is, what it wants to hear, and its URL without that."""
-
-    __slots__ = ("authorization", "host", "port", "shown")
-
-def _parse_proxy(url: Any, source: str) -> _Proxy:
-    if not isinstance(url, str):
+def _parse_proxy(text: Any, source: str) -> _Url:
+    if not isinstance(text, str):
         raise errors.ArgumentTypeError.about("proxy", 'must be a URL such as "http://proxy:3128", or False for none')
-    proxy, url = _Proxy(), url.strip() if "://" in url else "http://" + url.strip()
-    proxy.shown = _shown_url(url)
+    text = text.strip() if "://" in text else "http://" + text.strip()
     try:
-        if not url.lower().startswith("http://"):
-            raise errors.UnsupportedProtocol("must be http://host:port; other kinds of proxy are not supported")
-        bare, proxy.authorization = _split_credentials(_checked_url(url))
+        if text.lower().startswith("http://"):
+            return _parse_url(text)
+        words = "must be http://host:port; other kinds of proxy are not supported"
     except errors.UnsupportedProtocol as error:
-        raise errors.UnsupportedProtocol("the proxy %s from %s %s" % (_escaped(proxy.shown), source, error)) from None
-    proxy.host, proxy.port = _host_and_port(_split_url(bare)[1], 80)
-    return proxy
-
-def _host_and_port(authority: str, default_port: int) -> Tuple[str, int]:
-    host, colon, port = authority.rpartition(":")
-    if not colon or "]" in port:
-        host, port = authority, ""
-    return host.strip("[]"), int(port or default_port)
+        words = str(error)
+    raise errors.UnsupportedProtocol("the proxy %s from %s %s" % (_escaped(_shown_url(text)), source, words))
 
 def _bypasses_proxy(no_proxy: str, host: str, port: int) -> bool:
     """Whether NO_PROXY names a host: "*", a domain and all below it, host:port, an address, or a range of them."""
@@ -1896,12 +1876,11 @@ def _in_range(host: str, entry: str) -> bool:
 class _Connection(http.client.HTTPConnection):
     """One connection, for one exchange at a time. Every wait ends at the request's deadline; nothing read is believed."""
 
-    def __init__(self, key: Tuple[str, str], pool: _Pool) -> None:
-        host, port = _host_and_port(key[1], 443 if key[0] == "https" else 80)
-        super().__init__(host, port)
-        self.key, self.pool, self.exchanges = key, pool, 0
+    def __init__(self, key: Tuple[str, str], url: _Url, pool: _Pool) -> None:
+        super().__init__(url.host, url.port)
+        self.key, self.url, self.pool, self.exchanges = key, url, pool, 0
         self.idle_since, self.max_idle_seconds = (0.0, 0.0), float(_MAX_IDLE_SECONDS)
-        self.proxy: Optional[_Proxy] = None
+        self.proxy: Optional[_Url] = None
         self.buffer = b""  # received, not yet read
 
     def is_usable(self, monotonic: float, wall: float) -> bool:
@@ -1952,8 +1931,8 @@ class _Connection(http.client.HTTPConnection):
 
     def connect(self) -> None:
         """Resolve, connect, pass the proxy and shake hands, all before the deadline."""
-        is_https, target = self.key[0] == "https", "%s:%d" % (self.host, self.port)
-        self.proxy = proxy = _find_proxy(self.pool.proxy, self.key[0], self.host, self.port)
+        is_https, target = self.url.scheme == "https", "%s:%d" % (self.host, self.port)
+        self.proxy = proxy = _find_proxy(self.pool.proxy, self.url)
         try:
             host, port = (proxy.host, proxy.port) if proxy else (self.host, self.port)
             addresses = _resolve(host, port, self.deadline, self.cancellation)
@@ -1976,7 +1955,7 @@ class _Connection(http.client.HTTPConnection):
         if is_https:
             self.shake_hands(target)
 
-    def open_tunnel(self, proxy: _Proxy) -> None:
+    def open_tunnel(self, proxy: _Url) -> None:
         """CONNECT (RFC 9110, 9.3.6), with a Host header on every Python (gh-66897); any 2xx is a yes."""
         authority = "%s:%d" % ("[%s]" % self.host if ":" in self.host else self.host, self.port)
         credentials = "Proxy-Authorization: %s\r\n" % proxy.authorization if proxy.authorization else ""
@@ -2033,9 +2012,9 @@ class _Connection(http.client.HTTPConnection):
 
     def head(self, request: Request, length: Optional[int]) -> bytes:
         """The request line and headers: those given, and what is the connection's to say."""
-        target = request.selector if request.selector.startswith("/") else "/" + request.selector
+        target = request.selector
         headers = {"host": request.host, **request.headers, **request.unredirected_hdrs}
-        if self.proxy and self.key[0] == "http":
+        if self.proxy and self.url.scheme == "http":
             target = "http://" + request.host + target
             if self.proxy.authorization:
                 headers["proxy-authorization"] = self.proxy.authorization
@@ -2052,22 +2031,19 @@ class _Connection(http.client.HTTPConnection):
         """
         view = memoryview(data)  # whose repr in a traceback shows no key
         while view:
-            left = self.deadline.left(errors.WriteTimeout, "sending the request")
             if watchful and self.has_answer():
                 return False
             try:
-                self.sock.settimeout(0 if watchful else left)
+                self.sock.settimeout(0)
                 view = view[self.sock.send(view) :]
             except OSError as error:
-                if isinstance(error, socket.timeout) and not watchful:
-                    raise self.deadline.passed(errors.WriteTimeout, "sending the request") from error
                 if not _would_block(error):
                     if self.has_answer():
                         return False
                     raise errors.WriteError("the connection broke while the request was sent: %s" % error) from error
                 with selectors.DefaultSelector() as selector:
-                    selector.register(self.sock, selectors.EVENT_READ | selectors.EVENT_WRITE)
-                    selector.select(left)
+                    selector.register(self.sock, selectors.EVENT_WRITE | selectors.EVENT_READ * watchful)
+                    selector.select(self.deadline.left(errors.WriteTimeout, "sending the request"))
         return True
 
     def has_answer(self) -> bool:
@@ -2207,13 +2183,15 @@ def _resolve(host: str, port: int, deadline: _Deadline, cancellation: Optional[_
     try:
         return socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM, 0, socket.AI_NUMERICHOST)
     except socket.gaierror:
-        lookup = _Background(lambda: socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM))
+        done, outcome = _in_background(lambda: socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM))
     if cancellation:
-        cancellation.watch(lookup.done.set)
-    lookup.done.wait(deadline.left(errors.ConnectTimeout, "looking up " + host))
+        cancellation.watch(done.set)
+    done.wait(deadline.left(errors.ConnectTimeout, "looking up " + host))
     deadline.left(errors.ConnectTimeout, "looking up " + host)
-    addresses: List[Any] = lookup.result()
-    return addresses
+    addresses, error = outcome[0] if outcome else (None, OSError("the call was cancelled"))
+    if error:
+        raise error
+    return addresses  # type: ignore
 
 def _dial(addresses: List[Any], target: str, deadline: _Deadline, cancellation: Optional[_Cancellation]) -> socket.socket:
     """The first address to accept. The next is tried when one fails, or has been silent for 250 ms (RFC 8305)."""
@@ -2257,14 +2235,12 @@ def _redirect_target(request: Request, response: Response) -> Optional[str]:
     if response.status_code not in (307, 308) or "location" not in response.headers:
         return None
     try:
-        target = _checked_url(urllib.parse.urljoin(request.url, response.headers["location"]).partition("#")[0])
+        source = _parse_url(request.url)
+        target = _parse_url(urllib.parse.urljoin(request.url, response.headers["location"]))
     except (errors.UnsupportedProtocol, ValueError):
         return None
-    return target if _origin(target) == _origin(request.url) else None
-
-def _origin(url: str) -> Tuple[str, str, int]:
-    scheme, authority, _ = _split_url(url)
-    return (scheme, *_host_and_port(authority.lower(), 443 if scheme == "https" else 80))
+    same = (source.scheme, source.host, source.port) == (target.scheme, target.host, target.port)
+    return target.text if same and not target.authorization else None
 
 # ---- Decode: bytes -> response, response -> model or error; pure -----------------------------------------------------
 
@@ -2309,7 +2285,7 @@ def _framing(method: str, status: int, headers: Headers) -> Tuple[str, int]:
         return "chunked", 0
     if length is None:
         return "close", 0
-    value, *others = {value.strip() for value in length.split(",")}
+    value, *others = {value.strip(" \t") for value in length.split(",")}
     if others or not value.isascii() or not value.isdigit() or len(value) > 18:
         raise errors.RemoteProtocolError("the Content-Length is no number: " + _excerpt(length.encode()))
     return "length", int(value)
@@ -2322,7 +2298,9 @@ def _keeps_alive(version: str, headers: Headers) -> bool:
 
 def _keep_alive_seconds(headers: Headers) -> float:
     """How long an idle connection is good: a second less than `Keep-Alive: timeout=` says."""
-    match = re.search(r"(?i)\btimeout\s*=\s*([0-9]{1,6})", headers.get("keep-alive", ""))
+    if "keep-alive" not in headers:
+        return _MAX_IDLE_SECONDS
+    match = re.search(r"(?i)\btimeout\s*=\s*([0-9]{1,6})", headers["keep-alive"])
     return min(_MAX_IDLE_SECONDS, int(match.group(1)) - 1) if match else _MAX_IDLE_SECONDS
 
 def _chunk_size(line: bytes) -> int:
@@ -2371,7 +2349,7 @@ def _decode(operation: Operation, response: Any) -> Any:
     status, content_type = response.status_code, response.headers.get("content-type", "")
     is_json = content_type.partition(";")[0].strip().lower() == "application/json"
     content = getattr(response, "content", None)
-    if not isinstance(content, (bytes, bytearray)):  # a fake may have only the text
+    if not isinstance(content, bytes):  # a fake may have only the text
         content = str(response.text).encode("utf-8", "surrogatepass")
     if 200 <= status < 300:
         try:
@@ -2381,19 +2359,17 @@ def _decode(operation: Operation, response: Any) -> Any:
             if is_json or isinstance(error, errors.ValidationError):
                 raise errors.ResponseValidationError("Response validation failed", response, error) from error
             raise errors.SDKError("Unexpected response received", response) from None
-    data = None
-    if status >= 400:
-        try:
-            data = errors.ErrorResponseData.model_validate(_parse_json(content, _charset(response.headers)))
-        except ValueError:  # not the API's words
-            pass
+    try:
+        data = errors.ErrorResponseData.model_validate(_parse_json(content, _charset(response.headers)))
+    except ValueError:  # not the API's words
+        data = None
     if data is not None and is_json and status in operation.structured_errors:
         raise errors.ErrorResponse(data, response)
+    if 400 <= status < 600:
+        raise errors.SDKError("API error occurred", response, data=data)
     location = response.headers.get("location") if 300 <= status < 400 else None
-    failure = errors.SDKError("API error occurred" if 400 <= status < 600 else "Unexpected response received" + (
-        ", a redirect to " + _shortened(_shown_url(location), 500) if location else ""), response)
-    failure.data = data
-    raise failure
+    target = ", a redirect to " + _shortened(_shown_url(location), 500) if location else ""
+    raise errors.SDKError("Unexpected response received" + target, response)
 
 def _charset(headers: Any) -> str:
     """The charset that a body's type names, of those that text is in (idna and punycode take quadratic time)."""
@@ -2504,25 +2480,19 @@ class _Cancellation:
             if self.wake:
                 self.wake()
 
-class _Background:
-    """One function in a daemon thread of its own."""
+def _in_background(function: Callable[[], Any]) -> Tuple[threading.Event, List[Tuple[Any, Optional[BaseException]]]]:
+    """Start a function in a daemon thread of its own: an event that it is done, and then its value or error."""
+    done, outcome = threading.Event(), []  # type: threading.Event, List[Any]
 
-    def __init__(self, function: Callable[[], Any]) -> None:
-        self.done, self.function = threading.Event(), function
-        self.value, self.error = None, OSError("the call was cancelled")  # type: Any, Optional[BaseException]
-        threading.Thread(target=self.run, daemon=True).start()
-
-    def run(self) -> None:
+    def run() -> None:
         try:
-            self.value, self.error = self.function(), None
+            outcome.append((function(), None))
         except BaseException as error:
-            self.error = error
-        self.done.set()
+            outcome.append((None, error))
+        done.set()
 
-    def result(self) -> Any:
-        if self.error is not None:
-            raise self.error
-        return self.value
+    threading.Thread(target=run, daemon=True).start()
+    return done, outcome
 
 class _Workers:
     """At most `size` daemon threads, each started when needed. A ThreadPoolExecutor would hold up the exit until all of

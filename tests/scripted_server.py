@@ -36,6 +36,7 @@ class Peer:
         self.received = bytearray()  # every byte that came, in order
         self.requests = []
         self.ended = threading.Event()  # the script is over and the connection closed
+        self.silent = threading.Event()  # nothing more will come from the server
         self.left = threading.Event()  # the client left first
         self._taken = 0
 
@@ -197,6 +198,7 @@ class ScriptedServer:
             self._failures.append(error)
         finally:
             peer.socket.close()
+            peer.silent.set()
             peer.ended.set()
 
 
@@ -243,13 +245,13 @@ def until_gone(peer):
 
 def close(peer):
     peer.socket.close()
-    peer.ended.set()
     raise Gone()
 
 
 def half_close(peer):
     """Say that nothing more will come, and read on until the client leaves."""
     peer.socket.shutdown(socket.SHUT_WR)
+    peer.silent.set()
     until_gone(peer)
 
 
@@ -347,14 +349,17 @@ def open_descriptors():
 
 
 class Stopwatch:
-    """How long a block took: `with Stopwatch() as took: ...; took.seconds`."""
+    """How long a block took: `with Stopwatch() as took: ...; took.seconds`. With `time.process_time`, how much work it was."""
+
+    def __init__(self, clock=time.monotonic):
+        self._clock = clock
 
     def __enter__(self):
-        self._start = time.monotonic()
+        self._start = self._clock()
         return self
 
     def __exit__(self, *_):
-        self.seconds = time.monotonic() - self._start
+        self.seconds = self._clock() - self._start
 
 
 class LoopbackTestCase(unittest.TestCase):

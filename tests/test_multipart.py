@@ -724,6 +724,12 @@ class Refused(UploadCase):
         file.content_type = "a/b\r\nX-Injected: y"
         self.refused(r"(?i)content.?type", key="k", file=file)
 
+    def test_paths_that_no_system_has(self):
+        server = self.serve()
+        with self.assertRaises(errors.ValidationError):
+            self.upload(server, pathlib.Path("nul\0"))
+        self.assertEqual(server.connections, [])
+
     def test_an_empty_name(self):
         self.refused(r"(?i)file.?name", key="k", file={"file_name": "", "content": b"x"})
 
@@ -782,6 +788,22 @@ class Again(UploadCase):
                             self.upload(server, make(self, DATA), twin=twin, retries=QUICK)
                         self.assertEqual((caught.exception.attempts, len(server.received)), (1, 1))
                         self.assertRegex(str(caught.exception), r"(?i)rewind|rewound|read twice|read again")
+
+    def test_an_iterable_that_is_spent_after_one_walk_is_never_sent_empty(self):
+        class Spent:  # as a response of another HTTP library
+            def __init__(self):
+                self.pieces = iter(Pieces(DATA))
+
+            def __iter__(self):
+                yield from self.pieces
+
+        for twin in BOTH_TWINS:
+            for reply in (answer(503), answer(307, "Location: /elsewhere")):
+                with self.subTest(twin=twin, reply=reply[:12]):
+                    server = self.serve(reply)
+                    with self.assertRaises(errors.AerostackError):
+                        self.upload(server, Spent(), twin=twin, retries=QUICK)
+                    self.assertEqual([received.file == DATA for received in server.finished() if received.complete], [True])
 
     def test_an_error_that_nobody_would_try_again_does_not_speak_of_it(self):
         said = []

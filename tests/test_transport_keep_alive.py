@@ -68,8 +68,7 @@ class ReuseTest(KeepAliveCase):
                 client = HttpClient()
                 self.addCleanup(client.close)
                 self.assertEqual(post(client, server.url).content, b"1")
-                if ending is not half_close:
-                    self.assertTrue(server.peers[0].ended.wait(5))
+                self.assertTrue(server.peers[0].silent.wait(5))
                 self.assertEqual(post(client, server.url).content, b"2")
                 self.assertEqual((len(server.requests), server.connections), (2, 2))
 
@@ -337,6 +336,13 @@ class PoolTest(KeepAliveCase):
             for thread in threads:
                 thread.join()
             self.assertLessEqual(self.pool(client)[1], 2)
+
+    def test_settings_that_cannot_be_are_refused_by_name(self):
+        for name in ("max_connections", "max_response_bytes"):
+            for bad in (0, -1, True, "5", 1.5, None):
+                with self.subTest(name, bad=bad), self.assertRaises(ValueError) as caught:
+                    HttpClient(**{name: bad})
+                self.assertIn(name, str(caught.exception))
 
     def test_use_after_close_is_a_clear_error_and_closing_twice_is_fine(self):
         with ScriptedServer(repeat(echo)) as server:

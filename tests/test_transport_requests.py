@@ -2,6 +2,7 @@
 
 
 import array
+import urllib.request
 
 from aerostack_lite import SDK, HttpClient, errors
 from tests.scripted_server import LoopbackTestCase, ScriptedServer, answer, expect, header, post, repeat, until_gone
@@ -179,6 +180,38 @@ class ServerUrlTest(LoopbackTestCase):
         for bad in (2, -1, -2, 99):
             with self.subTest(bad), self.assertRaises((errors.AerostackError, IndexError)):
                 SDK("key", server_idx=bad)
+
+
+class HandlersTest(LoopbackTestCase):
+    def test_a_handler_of_the_user_sees_and_changes_each_request_and_response(self):
+        seen = []
+
+        class Signer(urllib.request.BaseHandler):
+            def http_request(self, request):
+                request.add_header("X-Signed", str(len(request.content)))
+                request.add_unredirected_header("X-Once", "1")
+                return request
+
+            def http_response(self, request, response):
+                seen.append((request.get_method(), response.code, response.msg, response.info()["content-type"]))
+                return response
+
+        with ScriptedServer(repeat(expect, FOUND)) as server, HttpClient(handlers=[Signer()]) as client:
+            with SDK("key", server_url=server.url, client=client) as sdk:
+                sdk.cache.cache_get(key="a")
+                sdk.cache.cache_get(key="b")
+            for request in server.requests:
+                self.assertEqual((header(request, "X-Signed"), header(request, "X-Once")), (["11"], ["1"]))
+            self.assertEqual(server.connections, 1)
+        self.assertEqual(seen, [("POST", 200, "OK", "application/json")] * 2)
+
+    def test_no_handler_opens_anything_but_http(self):
+        with HttpClient() as client:
+            for url in ("file:///etc/hosts", "ftp://127.0.0.1/", "data:,x"):
+                request = client.build_request("POST", "http://127.0.0.1/")
+                request.full_url = url
+                with self.subTest(url), self.assertRaises((errors.AerostackError, ValueError, AttributeError)):
+                    client.send(request).content
 
 
 class FramingTest(LoopbackTestCase):

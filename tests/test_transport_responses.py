@@ -2,7 +2,10 @@
 
 import gzip
 import json
-import threading
+import os
+import subprocess
+import sys
+import time
 import tracemalloc
 import warnings
 import zlib
@@ -12,6 +15,7 @@ from tests.scripted_server import (
     LoopbackTestCase, ScriptedServer, Stopwatch, answer, close, expect, flood, header, post, repeat, until_gone,
 )
 
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 MEBIBYTE = 1 << 20
 OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -62,7 +66,7 @@ class ResponseCase(LoopbackTestCase):
 class ContentLengthTest(ResponseCase):
     def test_one_that_is_no_number_is_refused(self):
         for value in (b"-1", b"-0", b"+25", b"2_5", b"0x19", b"25abc", b"1e1", b"2 5", b"25;", b"25, 26", b"25,", b",25", b"", b" ", b"NaN",
-                      "\u0662\u0665".encode(), "\uff12\uff15".encode(), b"\xb2\xb5", b"25.0", b"'25'"):
+                      "\u0662\u0665".encode(), "\uff12\uff15".encode(), b"\xb2\xb5", b"25.0", b"'25'", b"25\x0b", b"\x0c25", b"25\x1f", b"25\xc2\xa0"):
             with self.subTest(value):
                 self.assert_refused(OK + b"Content-Length: " + value + b"\r\n\r\n" + b"x" * 25)
 
@@ -200,7 +204,7 @@ class HeaderTest(ResponseCase):
         # A pattern that tries every way to share out the spaces needs minutes, and holds up every thread meanwhile.
         for line in (b"X:" + b" " * 1000 + b"\0", b"X: a" + b" " * 16000 + b"\0", b"X: a" + b" " * 16000 + b"b", b"X:" + b" " * 60000 + b"b",
                      b"X: " + b"a " * 8000 + b"\0", b"X:" + b"\t " * 500 + b"\r"):
-            with self.subTest(line[:8], end=line[-1:]), Stopwatch() as took:
+            with self.subTest(line[:8], end=line[-1:]), Stopwatch(time.process_time) as took:
                 try:
                     self.ask(OK + line + b"\r\nContent-Length: 0\r\n\r\n")
                 except errors.RemoteProtocolError:
@@ -270,7 +274,7 @@ class CapTest(ResponseCase):
 
     def test_a_body_of_empty_gzip_members_costs_no_time(self):
         raw = answer(gzip.compress(b"") * 40000, "Content-Encoding: gzip")
-        with Stopwatch() as took:
+        with Stopwatch(time.process_time) as took:
             try:
                 self.assertEqual(self.ask(raw).content, b"")
             except (errors.RemoteProtocolError, errors.DecodingError):
@@ -279,7 +283,7 @@ class CapTest(ResponseCase):
 
     def test_coding_upon_coding_costs_no_time(self):
         body = gzip.compress(gzip.compress(gzip.compress(b"") * 60000))
-        with Stopwatch() as took:
+        with Stopwatch(time.process_time) as took:
             try:
                 self.ask(answer(body, "Content-Encoding: gzip, gzip, gzip"))
             except (errors.RemoteProtocolError, errors.DecodingError):
@@ -287,7 +291,7 @@ class CapTest(ResponseCase):
         self.assertLess(took.seconds, 0.7)
 
     def test_tiny_chunks_cost_no_time(self):
-        with Stopwatch() as took:
+        with Stopwatch(time.process_time) as took:
             response = self.ask(CHUNKED + b"1\r\nx\r\n" * 50000 + b"0\r\n\r\n")
         self.assertEqual(len(response.content), 50000)
         self.assertLess(took.seconds, 1)
@@ -445,16 +449,20 @@ class JsonTest(ResponseCase):
         self.assertEqual(self.ask_sdk(answer(b'{"exists":true,"value":%s}' % value)).value, json.loads(value.decode()))
 
     def test_deep_json_is_an_error_on_a_small_stack_too(self):
-        seen = []
-        body = answer(b'{"exists":true,"value":' + b"[" * 100000 + b"]" * 100000 + b"}")
-        before = threading.stack_size(256 * 1024)
-        try:
-            caller = threading.Thread(target=lambda: seen.append(self.sdk_error(body)))
-            caller.start()
-        finally:
-            threading.stack_size(before)
-        caller.join()
-        self.assertIsInstance(seen[0], errors.ResponseValidationError)
+        # Threads have 1 MiB on Alpine; the C parser of Python 3.13 overruns it. In a process of its own, lest it take this one along.
+        program = (
+            "import sys, threading\n"
+            "from aerostack_lite import SDK, errors\n"
+            "def call():\n"
+            "    try: SDK('key', server_url=sys.argv[1]).cache.cache_get(key='a')\n"
+            "    except errors.ResponseValidationError: print('refused')\n"
+            "threading.stack_size(1024 * 1024)\n"
+            "for _ in range(2):\n"
+            "    thread = threading.Thread(target=call); thread.start(); thread.join()\n"
+        )
+        with ScriptedServer([expect, answer(b"[" * 100000)], [expect, answer(b'{"a":' * 100000)]) as server:
+            run = subprocess.run([sys.executable, "-c", program, server.url], cwd=ROOT, timeout=60, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.assertEqual((run.returncode, run.stdout.split()), (0, [b"refused"] * 2), run.stderr)
 
 
 class ErrorAnswerTest(ResponseCase):
@@ -483,13 +491,13 @@ class ErrorAnswerTest(ResponseCase):
         self.assertEqual(len(error.body), len(body))
 
     def test_an_error_s_text_is_short_whatever_the_server_says(self):
-        rows = b'{"results":[' + b"1," * 100000 + b"1]}"
+        rows = b'{"results":[' + b"1," * 50000 + b"1]}"
         for raw in (
             answer(rows), answer(rows, status="400 Bad Request"), answer(b"x" * 1000000, content_type="text/html"),
             answer(b"", "Location: http://other.test/" + "x" * 60000, status="302 Found"),
             answer(b"x", status="500 Oops", content_type="text/html; x=" + "y" * 60000),
         ):
-            with self.subTest(raw[:80]), Stopwatch() as took:
+            with self.subTest(raw[:80]), Stopwatch(time.process_time) as took:
                 self.assertLess(len(str(self.sdk_error(raw, operation="db_query"))), 60000)  # 10,000 characters, some escaped
             self.assertLess(took.seconds, 1)
 
@@ -498,7 +506,7 @@ class ErrorAnswerTest(ResponseCase):
             warnings.simplefilter("error")
             for charset, body in (("punycode", b"-" + b"a" * 250000), ("idna", b"xn--" + b"a" * 250000), ("unicode_escape", b"\\d"), ("undefined", b"x"),
                                   ("zlib", b"x"), ("rot13", b"x"), ("utf-8\x7f", b"x"), ("mbcs", b"x"), ("../../x", b"x"), ("x" * 9999, b"x")):
-                with self.subTest(charset[:20]), Stopwatch() as took:
+                with self.subTest(charset[:20]), Stopwatch(time.process_time) as took:
                     error = self.sdk_error(answer(body, status="500 Oops", content_type="text/plain; charset=" + charset))
                     self.assertIsInstance(error, errors.SDKError)
                 self.assertLess(took.seconds, 0.5)

@@ -289,6 +289,11 @@ class TunnelTest(TlsCase):
                 self.assertEqual(header(inner, "Host"), ["origin.test"])
             self.assertEqual(proxy.connections, 1)
 
+    def test_interim_answers_of_the_proxy_do_not_count_against_the_server(self):
+        interim = b"HTTP/1.1 100 Continue\r\n\r\n" * 8
+        with ScriptedServer([expect, interim + OK + b"\r\n", start_tls(self.context()), expect, interim + FOUND]) as proxy:
+            self.assertEqual(post(self.trusting(proxy=proxy.url), "https://origin.test/").status_code, 200)
+
     def test_two_origins_never_share_a_tunnel(self):
         def script(name):
             return [expect, OK + b"\r\n", start_tls(self.context(name)), expect, answer(name.encode())]

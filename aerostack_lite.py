@@ -102,7 +102,8 @@ class Unset:
     _only: Unset | None = None
 
     def __new__(cls) -> Unset:
-        cls._only = cls._only or super().__new__(cls)
+        if cls._only is None:
+            cls._only = super().__new__(cls)
         return cls._only
 
     def __bool__(self) -> Literal[False]: return False
@@ -416,7 +417,7 @@ class _DataclassFields:
 
     def __get__(self, instance: object, owner: type) -> Any:
         if owner in (BaseModel, _Request):
-            return {}
+            raise AttributeError  # they have no fields of their own
         import dataclasses
         return dataclasses.dataclass(init=False, repr=False, eq=False)(owner).__dict__["__dataclass_fields__"]
 
@@ -677,10 +678,11 @@ class Headers(dict):  # type: ignore
     """HTTP headers by lower-case name; any case finds them; a repeated one reads as its values joined by ", "."""
 
     def __init__(self, pairs: Iterable[Tuple[str, str]] = ()) -> None:
-        super().__init__()
-        self.pairs = list(pairs)
+        self.pairs, values = list(pairs), {}  # type: List[Tuple[str, str]], Dict[str, str]
         for name, value in self.pairs:
-            self[name] = self[name] + ", " + value if name in self else value
+            name = name.lower()
+            values[name] = values[name] + ", " + value if name in values else value
+        super().__init__(values)
 
     def __getitem__(self, name: str) -> str: return super().__getitem__(name.lower())  # type: ignore
     def __setitem__(self, name: str, value: str) -> None: super().__setitem__(name.lower(), value)
@@ -961,6 +963,7 @@ class errors:
         connection_lost = False  # the connection broke before the answer was complete
         permanent = False  # trying again cannot help
         reused_connection = False  # it broke on a kept connection, before the first byte of an answer
+        request: Any = None
 
         def __init__(self, message: str, *, request: Any = None, **known: Any) -> None:
             super().__init__(message)
@@ -1125,7 +1128,7 @@ def _to_object(value: Any) -> Dict[str, Any]:
     if not isinstance(value, Mapping):
         raise _invalid("dict_type", "Input should be a valid dictionary")
     if all(type(key) is str for key in value):
-        return value if isinstance(value, dict) else dict(value)
+        return value if type(value) is dict else dict(value)
     texts, problems = {}, []  # type: Dict[str, Any], List[Problem]
     for key, item in value.items():
         try:
@@ -1204,15 +1207,15 @@ def _checked_headers(headers: Optional[Mapping[str, str]]) -> Headers:
     """Headers that cannot break out of their line (CVE-2019-9740 and its kin). The errors show no value."""
     if headers is not None and not isinstance(headers, Mapping):
         raise errors.ArgumentTypeError.about("http_headers", "must map names to values")
-    checked = Headers()
+    checked = {}
     for name, value in (headers or {}).items():
         if not isinstance(name, str) or not name or not _TOKEN.issuperset(name):
             raise errors.ValidationError.about("http_headers", "a header's name is empty or has characters that no name has")
         value = value.decode("latin-1") if isinstance(value, bytes) else value
         if not isinstance(value, str) or not _is_printable_ascii(value.replace("\t", " ")):
             raise errors.ValidationError.about("http_headers", "the value of %r must be a string of printable ASCII" % name)
-        checked[name] = value
-    return checked
+        checked[name.lower()] = value
+    return Headers(checked.items())
 
 def _is_printable_ascii(text: str) -> bool:
     return text.isascii() and text.isprintable()
@@ -1294,9 +1297,10 @@ class _Call:
         headers = {"Accept": "application/json", "Accept-Encoding": "gzip, deflate", "Content-Type": content_type,
                    "User-Agent": configuration.user_agent, "X-Aerostack-Key": security.api_key_auth,
                    "X-Request-ID": os.urandom(16).hex()}
-        self.headers = {name: value for name, value in headers.items() if name not in http_headers}
-        self.headers.update(http_headers)
-        self.request_id: str = http_headers.get("x-request-id", headers["X-Request-ID"])
+        if http_headers:  # one of each name, whatever its case
+            headers = {name: value for name, value in headers.items() if name not in http_headers}
+        self.headers = dict(headers, **http_headers)
+        self.request_id: str = http_headers.get("x-request-id") or headers["X-Request-ID"]
         self.secrets = [secret for secret in (security.api_key_auth, getattr(model, "password", None)) if secret]
         self.attempts, self.maybe_processed, self.consumed = 0, False, False
 
@@ -1313,8 +1317,18 @@ def _json_bytes(model: BaseModel) -> bytes:
 def _has_text_keys(value: Any) -> bool:
     """Whether all dicts have only strings as keys; json writes others as it likes, and a None as "null"."""
     if isinstance(value, dict):
-        return all(type(key) is str for key in value) and all(map(_has_text_keys, value.values()))
-    return not isinstance(value, (list, tuple)) or all(map(_has_text_keys, value))
+        for key in value:
+            if type(key) is not str:
+                return False
+        value = value.values()
+    elif not isinstance(value, (list, tuple)):
+        return True
+    for item in value:
+        if type(item) not in _PLAIN_TYPES and not _has_text_keys(item):
+            return False
+    return True
+
+_PLAIN_TYPES = frozenset([str, int, float, bool, type(None)])
 
 def _plain(value: Any, path: str, above: Tuple[int, ...] = ()) -> Any:
     """A value as dicts, lists, strings, numbers, booleans and None. ValidationError names the path of what cannot be."""
@@ -1630,11 +1644,13 @@ class _Awaiting(_Blocking):
     async def send(self, client: Any, request: Any) -> Any: return await client.send(request, stream=False)
 
     async def sleep(self, seconds: float) -> None:
-        sleeper = _running_loop().create_future()
-        timer = sleeper.get_loop().call_later(seconds, _settle, sleeper, None, None)
+        loop = _running_loop()
+        sleeper = loop.create_future()
+        timer = loop.call_later(seconds, _settle, sleeper, None, None)
         self.sleepers.add(sleeper)
         try:
-            await sleeper
+            if not self.closed.is_set():
+                await sleeper
         finally:
             self.sleepers.discard(sleeper)
             timer.cancel()
@@ -1643,7 +1659,7 @@ class _Awaiting(_Blocking):
         super().close()
         self.workers.close()
         for sleeper in list(self.sleepers):
-            sleeper.get_loop().call_soon_threadsafe(_settle, sleeper, None, None)
+            _settle_from_outside(sleeper, None, None)
 
 class _Blocks:
     """An upload's blocks as plain bytes, for a client that is not ours."""
@@ -1679,19 +1695,23 @@ async def _perform(call: _Call, half: _Blocking) -> Any:
                 call.maybe_processed |= not 400 <= outcome.status_code < 500 and outcome.status_code != 503
             except Exception as error:
                 call.maybe_processed |= not _error_kind(error).never_sent
-                delay = _next_delay(call, error, half, started)
-                _log_outcome(call, error, half.monotonic() - attempt_started, delay)
-                if delay is None:
+                if not await _waits(call, error, half, started, attempt_started):
                     raise
             else:
-                delay = _next_delay(call, outcome, half, started)
-                _log_outcome(call, outcome, half.monotonic() - attempt_started, delay)
-                if delay is None:
+                if not await _waits(call, outcome, half, started, attempt_started):
                     return _decode(call.operation, outcome)
-            await half.sleep(delay)
     except AerostackError as error:
         _annotate(error, call, half.wall())
         raise
+
+async def _waits(call: _Call, outcome: Any, half: _Blocking, started: float, attempt_started: float) -> bool:
+    """Whether, after a wait, there is to be another attempt."""
+    delay = _next_delay(call, outcome, half, started)
+    _log_outcome(call, outcome, half.monotonic() - attempt_started, delay)
+    if delay is None:
+        return False
+    await half.sleep(delay)
+    return not half.closed.is_set()
 
 def _annotate(error: AerostackError, call: _Call, wall_seconds: float) -> None:
     """Tell an error what is known about the call, and take the call's secrets out of it."""
@@ -1920,12 +1940,7 @@ class _Connection(http.client.HTTPConnection):
         self.max_idle_seconds = _keep_alive_seconds(headers)
         return Response(status, headers, content, request, reason)
 
-    def wake(self) -> None:
-        """End whatever another thread waits for. Shutdown does that, close does not (python/cpython#111358)."""
-        try:
-            socket.socket.shutdown(self.sock, socket.SHUT_RDWR)
-        except (OSError, TypeError):
-            pass
+    def wake(self) -> None: _shut(self.sock)
 
     # Connect
 
@@ -1980,6 +1995,8 @@ class _Connection(http.client.HTTPConnection):
         try:
             self.sock = context.wrap_socket(  # where a cut connection is an error, not an end
                 self.sock, server_hostname=self.host, do_handshake_on_connect=False, suppress_ragged_eofs=False)
+            if self.cancellation:
+                self.cancellation.watch(self.wake)  # in case the old socket was shut just before
             self.sock.settimeout(left)
             self.sock.do_handshake()
         except socket.timeout as error:
@@ -2215,7 +2232,7 @@ def _dial(addresses: List[Any], target: str, deadline: _Deadline, cancellation: 
                         continue
                 trying: List[Any] = [key.fileobj for key in selector.get_map().values()]
                 if cancellation:
-                    cancellation.watch(lambda: [sock.shutdown(socket.SHUT_RDWR) for sock in trying])  # noqa: B023
+                    cancellation.watch(functools.partial(_shut, *trying))
                 left = deadline.left(errors.ConnectTimeout, "connecting to " + target)
                 patience = left if not waiting else _NEXT_ADDRESS_SECONDS if left is None else min(left, _NEXT_ADDRESS_SECONDS)
                 for sock in [key.fileobj for key, _ in selector.select(patience)]:  # type: ignore
@@ -2229,6 +2246,14 @@ def _dial(addresses: List[Any], target: str, deadline: _Deadline, cancellation: 
         finally:
             for key in list(selector.get_map().values()):
                 key.fileobj.close()  # type: ignore
+
+def _shut(*socks: Any) -> None:
+    """End whatever other threads wait for on sockets. Shutdown does that, close does not (python/cpython#111358)."""
+    for sock in socks:
+        try:
+            socket.socket.shutdown(sock, socket.SHUT_RDWR)  # below TLS
+        except (OSError, TypeError):  # not connected, or closed by now
+            pass
 
 def _redirect_target(request: Request, response: Response) -> Optional[str]:
     """Where to send the same request again: for 307 and 308 (RFC 9110, 15.4) within one origin, else nowhere."""
@@ -2244,7 +2269,7 @@ def _redirect_target(request: Request, response: Response) -> Optional[str]:
 
 # ---- Decode: bytes -> response, response -> model or error; pure -----------------------------------------------------
 
-_HEADER_LINE = re.compile(r"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):([^\0\r\n]*)\r?\n")
+_HEADER_LINE = re.compile(r"(?m)^([!#$%&'*+\-.^_`|~0-9A-Za-z]+):([^\0\r\n]*)\r?\n")
 _HEX_DIGITS = frozenset(b"0123456789abcdefABCDEF")
 
 def _head_end(data: bytes, start: int) -> int:
@@ -2264,14 +2289,10 @@ def _parse_head(head: bytes) -> Tuple[str, int, str, Headers]:
         raise errors.RemoteProtocolError("the answer is not HTTP/1.1: " + _excerpt(head))
     if "\n " in rest or "\n\t" in rest:
         rest = re.sub(r"\r?\n[ \t]+", " ", rest)  # folded lines (RFC 9112, 5.2)
-    pairs, position = [], 0
-    field = _HEADER_LINE.match(rest)
-    while field:
-        pairs.append((field.group(1), field.group(2).strip(" \t")))
-        position = field.end()
-        field = _HEADER_LINE.match(rest, position)
-    if rest[position:] not in ("\r\n", "\n"):  # http.client would hide the headers after this line
-        raise errors.RemoteProtocolError("a header line is malformed: " + _excerpt(rest[position:].encode()))
+    pairs = [(name, value.strip(" \t")) for name, value in _HEADER_LINE.findall(rest)]
+    left = _HEADER_LINE.sub("", rest)
+    if left not in ("\r\n", "\n"):  # http.client would hide the headers that follow a malformed line
+        raise errors.RemoteProtocolError("a header line is malformed: " + _excerpt(left.encode()))
     return match.group(1), int(match.group(2)), match.group(3) or "", Headers(pairs)
 
 def _framing(method: str, status: int, headers: Headers) -> Tuple[str, int]:
@@ -2503,8 +2524,8 @@ class _Workers:
         self.reset()
 
     def reset(self) -> None:
-        self.pid, self.lock, self.threads, self.free = os.getpid(), threading.Lock(), 0, 0
-        self.jobs: Any = None
+        self.pid, self.lock, self.threads = os.getpid(), threading.Lock(), 0
+        self.jobs, self.free = None, []  # type: Any, List[None]  # as many entries as there are threads without a job
 
     async def run(self, function: Callable[[], R], cancellation: Optional[_Cancellation] = None) -> R:
         """Await a function. If the wait is cancelled, so is what the function is blocked in."""
@@ -2514,7 +2535,7 @@ class _Workers:
         try:
             return await future  # type: ignore
         finally:
-            if cancellation and future.cancelled():
+            if cancellation and (future.cancelled() or not future.done()):  # or its coroutine is dropped
                 cancellation.cancel()
 
     def submit(self, job: Any) -> None:
@@ -2526,16 +2547,16 @@ class _Workers:
             if self.jobs is None:
                 from queue import SimpleQueue
                 self.jobs = SimpleQueue()
-            self.jobs.put(job)
-            if self.free > 0:
-                self.free -= 1
+            if self.free:
+                self.free.pop()
             elif self.threads < self.size:
-                self.threads += 1
-                threading.Thread(target=_work, args=(self.jobs, self.set_free), name="aerostack", daemon=True).start()
-
-    def set_free(self) -> None:
-        with self.lock:
-            self.free += 1
+                try:
+                    threading.Thread(target=_work, args=(self.jobs, self.free), name="aerostack", daemon=True).start()
+                    self.threads += 1
+                except RuntimeError:  # the system has no thread left
+                    if not self.threads:
+                        raise
+            self.jobs.put(job)
 
     def close(self) -> None:
         if self.pid != os.getpid():
@@ -2546,7 +2567,10 @@ class _Workers:
                 self.jobs.put(None)
             self.threads = 0
 
-def _work(jobs: Any, set_free: Callable[[], None]) -> None:
+    def __del__(self) -> None: self.close()
+
+def _work(jobs: Any, free: List[None]) -> None:
+    """One worker; it knows nothing of its _Workers, so that these can go when nobody else does."""
     job = jobs.get()
     while job:
         run, function, future, cancellation = job
@@ -2556,20 +2580,24 @@ def _work(jobs: Any, set_free: Callable[[], None]) -> None:
                 value = run(function)
         except BaseException as error:
             failure = error
-        set_free()
-        try:
-            future.get_loop().call_soon_threadsafe(_settle, future, value, failure)
-        except RuntimeError:  # the loop is closed: nobody waits any more
-            pass
+        free.append(None)
+        _settle_from_outside(future, value, failure)
         del job, run, function, future, cancellation, value, failure  # nothing lives on while the thread waits
         job = jobs.get()
+
+def _settle_from_outside(future: Any, value: Any, failure: Optional[BaseException]) -> None:
+    try:
+        future.get_loop().call_soon_threadsafe(_settle, future, value, failure)
+    except RuntimeError:  # the loop is closed: nobody waits any more
+        pass
 
 def _settle(future: Any, value: Any, failure: Optional[BaseException]) -> None:
     if not future.done():
         if failure is None:
             future.set_result(value)
         else:
-            future.set_exception(failure)
+            stopped = isinstance(failure, StopIteration)  # which no future takes
+            future.set_exception(RuntimeError("StopIteration in a call") if stopped else failure)
 
 def _running_loop() -> Any:
     import asyncio

@@ -801,8 +801,11 @@ class Again(UploadCase):
             for reply in (answer(503), answer(307, "Location: /elsewhere")):
                 with self.subTest(twin=twin, reply=reply[:12]):
                     server = self.serve(reply)
+                    sdk = self.sdk(server)
                     with self.assertRaises(errors.AerostackError):
-                        self.upload(server, Spent(), twin=twin, retries=QUICK)
+                        self.upload(server, Spent(), twin=twin, sdk=sdk, retries=QUICK)
+                    sdk.close()
+                    asyncio.run(sdk.aclose())
                     self.assertEqual([received.file == DATA for received in server.finished() if received.complete], [True])
 
     def test_an_error_that_nobody_would_try_again_does_not_speak_of_it(self):

@@ -240,7 +240,7 @@ class TlsTest(ConnectCase):
         with ScriptedServer([answer(status="400 Bad Request"), close]) as server:
             with self.assertRaises(errors.ConnectError) as caught:
                 post(self.client, "https://%s/" % server.netloc)
-        self.assertRegex(str(caught.exception), "TLS|SSL")
+        self.assertRegex(str(caught.exception), "not.* speak TLS")
         self.assertIn(server.netloc, str(caught.exception))
 
     def test_a_server_that_closes_during_the_handshake_is_a_connect_error(self):
@@ -268,6 +268,23 @@ class TlsTest(ConnectCase):
                 client = HttpClient()
                 self.addCleanup(client.close)
                 self.assertEqual(post(client, server.url).content, b"1")
+
+    def test_the_tls_context_is_strict_on_every_python(self):
+        built = []
+        build = ssl.create_default_context
+
+        def keeping(*args, **options):
+            built.append(build(*args, **options))
+            return built[-1]
+
+        with mock.patch.object(ssl, "create_default_context", keeping), ScriptedServer([close]) as server:
+            with self.assertRaises(errors.ConnectError):
+                post(self.client, "https://%s/" % server.netloc)
+        (context,) = built
+        self.assertGreaterEqual(context.minimum_version, ssl.TLSVersion.TLSv1_2)
+        self.assertEqual((context.verify_mode, context.check_hostname), (ssl.CERT_REQUIRED, True))
+        # Pythons 3.8 and 3.9 set it under OpenSSL 3; then a connection that is cut looks like one that has ended.
+        self.assertFalse(context.options & getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0))
 
     def test_the_tls_context_is_built_once_for_all_threads(self):
         built = []

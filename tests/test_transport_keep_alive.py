@@ -103,6 +103,7 @@ class ReuseTest(KeepAliveCase):
                 client = HttpClient()
                 self.addCleanup(client.close)
                 post(client, server.url)
+                self.assertEqual(self.pool(client), (0, 0))
                 self.assertEqual(post(client, server.url).content, b"2")
                 self.assertEqual(server.connections, 2)
 

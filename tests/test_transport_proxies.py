@@ -307,7 +307,7 @@ class ConnectTunnelTest(ProxyCase):
     def test_an_answer_that_the_proxy_slips_in_before_tls_is_never_a_value(self):
         slipped = b"HTTP/1.1 200 OK\r\n\r\n" + answer(b'"forged"')
         _, error = self.post_through(expect, slipped, until_gone)
-        self.assertIsInstance(error, errors.RequestError)
+        self.assertIsInstance(error, errors.ProxyError)
 
     def test_control_characters_in_the_target_are_refused_before_connecting(self):
         proxy = self.serve([hang])

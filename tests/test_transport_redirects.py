@@ -54,7 +54,7 @@ class AnotherOriginTest(RedirectCase):
                         target_now = target.format(port=server.port, other=other.port)
                         with self.subTest(status=status, target=target):
                             self.assertIsInstance(self.refusal(server), errors.AerostackError)
-                            self.assertEqual(other.connections, 0)
+                            self.assertEqual((server.connections, other.connections), (1, 0))
 
     def test_a_refused_redirect_is_an_sdk_error_with_its_status_and_target(self):
         with ScriptedServer([expect, redirect(307, "http://other.test/v1/cache/get"), until_gone]) as server:

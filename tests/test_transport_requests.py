@@ -5,7 +5,9 @@ import array
 import urllib.request
 
 from aerostack_lite import SDK, HttpClient, errors
-from tests.scripted_server import LoopbackTestCase, ScriptedServer, answer, expect, header, post, repeat, until_gone
+from tests.scripted_server import (
+    LoopbackTestCase, ScriptedServer, answer, close, expect, half_close, hang, header, post, repeat, until_gone,
+)
 
 FOUND = answer(b'{"exists":false}')
 
@@ -252,6 +254,16 @@ class FramingTest(LoopbackTestCase):
             with self.subTest(type(content).__name__), ScriptedServer([expect, answer()]) as server, HttpClient() as client:
                 post(client, server.url, content)
                 self.assertEqual(server.requests[0].partition(b"\r\n\r\n")[2], b"abc")
+
+    def test_an_answer_that_comes_while_a_large_body_goes_out_is_the_answer(self):
+        for ending in (hang, half_close, close):
+            for content in (bytes(16 << 20), [bytes(1 << 20)] * 16):
+                script = [lambda peer: peer.read_through(b"\r\n\r\n"), answer(b"no", status="413 Content Too Large"), ending]
+                with self.subTest(ending.__name__, content=type(content).__name__):
+                    with ScriptedServer(script, [expect, answer(b"2")]) as server, HttpClient() as client:
+                        self.assertEqual(post(client, server.url, content, timeout=1.0).status_code, 413)
+                        self.assertEqual(post(client, server.url).content, b"2")
+                        self.assertEqual(server.connections, 2)
 
     def test_a_server_that_babbles_during_an_upload_is_an_error_long_before_its_end(self):
         sent = []

@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 import threading
 import unittest
+import warnings
 
 from aerostack_lite import SDK, HttpClient, errors
 from tests.scripted_server import (
@@ -40,10 +41,13 @@ class TlsCase(LoopbackTestCase):
     @classmethod
     def setUpClass(cls):
         cls.folder = tempfile.mkdtemp()
-        cls.addClassCleanup(shutil.rmtree, cls.folder, True) if hasattr(cls, "addClassCleanup") else None
         cls.authority = trustme.CA()
         cls.bundle = os.path.join(cls.folder, "ca.pem")
         cls.authority.cert_pem.write_to_path(cls.bundle)
+
+    @classmethod
+    def tearDownClass(cls):
+        shutil.rmtree(cls.folder, True)
 
     def context(self, *names, **options):
         made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -161,7 +165,6 @@ class DistrustTest(TlsCase):
                 context.set_ciphers("ALL:@SECLEVEL=0")
             except ssl.SSLError:
                 pass
-            import warnings
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 context.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED

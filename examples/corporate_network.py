@@ -1,0 +1,28 @@
+"""Through a company's proxy, trusting the company's own certificate authority, with the system's still trusted.
+Run: PYTHONPATH=. python3 examples/corporate_network.py --proxy http://user:password@proxy.corp:3128 --ca company-ca.pem
+
+Often no code is needed: HTTPS_PROXY, NO_PROXY and SSL_CERT_FILE in the environment do the same."""
+
+import argparse
+import ssl
+
+from aerostack_lite import SDK, HttpClient, errors
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--proxy", metavar="URL", help="by default HTTPS_PROXY and its kin; its password is never shown")
+parser.add_argument("--ca", metavar="FILE", help="the company's CA certificate, PEM")
+options = parser.parse_args()
+
+context = ssl.create_default_context()  # the system's trust store
+context.minimum_version = ssl.TLSVersion.TLSv1_2
+if options.ca:
+    context.load_verify_locations(options.ca)
+
+# The client is yours, so you close it; one serves the whole program.
+with HttpClient(proxy=options.proxy, ssl_context=context) as client, SDK(client=client) as sdk:
+    try:
+        print(sdk.database.db_query(sql="SELECT 1 AS one").results)
+    except errors.ProxyError as error:
+        raise SystemExit("The proxy did not let us through: %s" % error)
+    except errors.ConnectError as error:
+        raise SystemExit("No connection: %s" % error)

@@ -1,0 +1,259 @@
+"""What a caller gets for an answer: a model, or an error to the letter. No server is needed for that."""
+
+import codecs
+import json
+import unittest
+import unittest.mock
+from datetime import datetime, timezone
+
+from aerostack_lite import UNSET, Headers, errors, models
+from tests.recording_server import EXAMPLES, KEY, FakeAsyncClient, FakeClient, SDK, answer, both, decoded, every_operation
+
+# Which statuses of which operation the API documents an error body for.
+STRUCTURED = {"auth_signin": {401}, "auth_signup": {400, 409}, "db_query": {400, 401, 500}}
+ERROR_STATUSES = (400, 401, 402, 403, 404, 409, 418, 422, 429, 451, 499, 500, 501, 502, 503, 504, 511, 599)
+PROBLEM = '{"code":"VALIDATION_ERROR","message":"No such table","details":{"table":"t"}}'
+
+
+class DecodeCase(unittest.TestCase):
+    def error(self, kind, response, operation="cache_get", service="cache"):
+        with self.assertRaises(kind) as caught:
+            decoded(response, operation, service)
+        self.assertIs(type(caught.exception), kind)
+        self.assertIs(caught.exception.raw_response, response)
+        self.assertEqual(caught.exception.status_code, response.status_code)
+        self.assertIs(caught.exception.headers, response.headers)
+        return caught.exception
+
+
+class Success(DecodeCase):
+    def test_of_every_operation_is_its_model(self):
+        bodies = {
+            "ai_chat": ('{"response":"hi"}', models.AiChatResponseBody(response="hi")),
+            "auth_signin": ('{"token":"t","expiresAt":"2024-01-02T03:04:05Z","user":{"id":"1","name":null}}', models.AuthResponse(
+                token="t", expires_at=datetime(2024, 1, 2, 3, 4, 5, tzinfo=timezone.utc), user=models.User(id="1", name=None))),
+            "auth_signup": ('{"token":"t"}', models.AuthResponse(token="t")),
+            "cache_get": ('{"exists":true,"value":{"a":[1,null]}}', models.CacheGetResponseBody(exists=True, value={"a": [1, None]})),
+            "cache_set": ('{"success":true}', models.CacheSetResponseBody(success=True)),
+            "db_query": ('{"results":[{"one":1}],"count":1}', models.DbQueryResult(results=[{"one": 1}], count=1)),
+            "queue_enqueue": ('{"success":true,"jobId":"j"}', models.QueueEnqueueResponseBody(success=True, job_id="j")),
+            "services_invoke": ('{"success":true,"result":[1]}', models.ServicesInvokeResponseBody(success=True, result=[1])),
+            "storage_upload": ('{"url":"https://x/y"}', models.StorageUploadResponseBody(url="https://x/y")),
+        }
+        for service, operation in every_operation():
+            body, expected = bodies[operation.name]
+            client, async_client = FakeClient(answer(body)), FakeAsyncClient(answer(body))
+            for call in both(SDK(KEY, client=client, async_client=async_client), service, operation.name):
+                with self.subTest(operation.name):
+                    self.assertEqual(call(EXAMPLES[operation.name][0]), expected)
+
+    def test_is_any_2xx(self):
+        for service, operation in every_operation():
+            for status in (200, 201, 202, 203, 206, 226, 299):
+                self.assertIs(type(decoded(answer("{}", status), operation.name, service)), operation.response_type)
+
+    def test_is_an_empty_2xx_too(self):
+        for service, operation in every_operation():
+            for status, body in ((200, ""), (201, ""), (204, ""), (205, ""), (200, " \r\n")):
+                for content_type in ("application/json", "text/html", None):
+                    with self.subTest(operation.name, status=status, content_type=content_type):
+                        model = decoded(answer(body, status, content_type), operation.name, service)
+                        self.assertEqual(model, operation.response_type())
+
+    def test_needs_json_whatever_its_type_says(self):
+        for content_type in ("application/json", "APPLICATION/JSON; Charset=UTF-8", "application/problem+json", "text/json", "text/plain", "*/*",
+                             "application/json, application/json", "", None):
+            with self.subTest(content_type):
+                self.assertIs(decoded(answer('{"exists":true}', content_type=content_type)).exists, True)
+
+    def test_may_begin_with_a_bom(self):
+        self.assertEqual(decoded(answer(codecs.BOM_UTF8 + b'{"value":"\xc3\xa9"}')).value, "\u00e9")
+        self.assertEqual(decoded(answer(codecs.BOM_UTF8 + b'{"value":1}', content_type="application/json; charset=utf-8")).value, 1)
+
+    def test_is_read_in_the_charset_of_its_type(self):
+        for charset, text in (("iso-8859-1", "\u00e9"), ('"UTF-8"', "\u00e9"), ("utf-16", "\u20ac"), ("windows-1252", "\u20ac"), ("shift_jis", "\u3042")):
+            with self.subTest(charset):
+                body = json.dumps({"value": text}, ensure_ascii=False).encode(charset.strip('"'))
+                self.assertEqual(decoded(answer(body, content_type="application/json; charset=" + charset)).value, text)
+
+    def test_is_read_as_utf_8_where_the_charset_is_none(self):
+        for charset in ("nonsense", "", "idna", "hex", "rot13", "zlib", "utf-8; x=y", "../../etc"):
+            with self.subTest(charset):
+                self.assertEqual(decoded(answer('{"value":"\u00e9"}', content_type="application/json; charset=" + charset)).value, "\u00e9")
+
+    def test_keeps_unknown_fields_and_the_names_of_python(self):
+        model = decoded(answer('{"jobId":"j","job_id":"loses","region":"eu","nested":{"a":1}}'), "queue_enqueue", "queue")
+        self.assertEqual((model.job_id, model.model_extra), ("j", {"region": "eu", "nested": {"a": 1}}))
+        self.assertEqual(decoded(answer('{"job_id":"j"}'), "queue_enqueue", "queue").job_id, "j")
+
+    def test_tells_a_stored_null_from_nothing(self):
+        self.assertIsNone(decoded(answer('{"exists":true,"value":null}')).value)
+        self.assertIs(decoded(answer('{"exists":false}')).value, UNSET)
+
+    def test_holds_any_json(self):
+        for text, value in (("12345678901234567890123", 12345678901234567890123), ("1e400", float("inf")), ('"\\ud800"', "\ud800"), ("-0", 0), ("[[]]", [[]]),
+                            ('{"a":1,"a":2}', {"a": 2}), ('"\\u0000"', "\0"), ("9" * 4000, int("9" * 4000)), ("[" * 150 + "]" * 150, None)):
+            with self.subTest(text[:30]):
+                found = decoded(answer('{"value":%s}' % text)).value
+                self.assertTrue(value is None or found == value)
+
+
+class NotTheJsonOfTheApi(DecodeCase):
+    UNREADABLE = [
+        b"{", b"{}x", b'{"value":1,}', b"/*x*/{}", b'{"value":"\n"}', b'{"value":01}', b'{"value":NaN}', b'{"value":Infinity}', b'{"value":-Infinity}',
+        b'{"value":"\xff"}', b"\xff\xfe{\0}\0", b"[" * 100_000, b"[" * 100_000 + b"]" * 100_000, b'{"a":' * 100_000, b"<html>", b"\0", b"'a'", b"{'a':1}",
+    ]
+
+    def test_is_an_error_with_its_cause(self):
+        for service, operation in every_operation():
+            for body in self.UNREADABLE:
+                with self.subTest(operation.name, body=body[:20]):
+                    response = answer(body)
+                    error = self.error(errors.ResponseValidationError, response, operation.name, service)
+                    self.assertTrue(error.message.startswith("Response validation failed: "), error.message[:100])
+                    self.assertIs(error.cause, error.__cause__)
+                    self.assertIsInstance(error.cause, ValueError)
+                    self.assertEqual(error.body, response.text)
+
+    def test_of_another_shape_is_an_error_that_names_the_field(self):
+        for body, place in (('{"count":"many"}', ("body", "count")), ('{"count":1.5}', ("body", "count")), ('{"results":[{},5]}', ("body", "results", 1)),
+                            ('{"results":{}}', ("body", "results")), ("[]", ("body",)), ("null", ("body",)), ('"text"', ("body",)), ("5", ("body",))):
+            for content_type in ("application/json", "text/plain"):
+                with self.subTest(body, content_type=content_type):
+                    error = self.error(errors.ResponseValidationError, answer(body, content_type=content_type), "db_query", "database")
+                    self.assertIsInstance(error.cause, errors.ValidationError)
+                    self.assertEqual([problem["loc"] for problem in error.cause.errors()], [place])
+                    self.assertIn("1 validation error for DbQueryResult", str(error))
+
+    def test_never_quotes_a_value(self):
+        error = self.error(errors.ResponseValidationError, answer('{"token":["sesame"],"user":"sesame"}'), "auth_signin", "authentication")
+        self.assertNotIn("sesame", str(error) + repr(error))
+        self.assertIn("sesame", error.body)
+
+    def test_of_too_many_digits_is_no_crash(self):
+        response = answer('{"exists":true,"value":%s}' % ("9" * 5000))
+        try:  # Python 3.11 made it an error to read that many
+            self.assertEqual(len(str(decoded(response).value % 10**4000)), 4000)
+        except errors.ResponseValidationError as error:
+            self.assertLess(len(str(error)), 1000)
+
+    def test_such_as_a_page_with_200_is_an_error_that_shows_it(self):
+        error = self.error(errors.SDKError, answer("<html>Sign in to the hotel</html>", content_type="text/html; charset=utf-8"))
+        self.assertEqual(str(error), 'Unexpected response received: Status 200 Content-Type "text/html; charset=utf-8". '
+                                     "Body: <html>Sign in to the hotel</html>")
+        self.assertEqual(error.body, "<html>Sign in to the hotel</html>")
+        self.assertIsNone(error.data)
+
+
+class ApiErrors(DecodeCase):
+    def test_are_structured_where_the_api_documents_it(self):
+        for service, operation in every_operation():
+            for status in ERROR_STATUSES:
+                with self.subTest(operation.name, status=status):
+                    structured = status in STRUCTURED.get(operation.name, ())
+                    error = self.error(errors.ErrorResponse if structured else errors.SDKError, answer(PROBLEM, status), operation.name, service)
+                    self.assertEqual(error.data.code, errors.Code.VALIDATION_ERROR)
+                    self.assertIs(type(error.data.code), errors.Code)
+                    self.assertEqual((error.data.message, error.data.details), ("No such table", {"table": "t"}))
+                    self.assertEqual(error.body, PROBLEM)
+                    self.assertEqual(str(error), "No such table" if structured else "API error occurred: Status %d. Body: %s" % (status, PROBLEM))
+
+    def test_are_the_same_for_a_twin(self):
+        for service, operation in every_operation():
+            response = answer(PROBLEM, 401)
+            sdk = SDK(KEY, client=FakeClient(response), async_client=FakeAsyncClient(response), retry_config=None)
+            found = []
+            for call in both(sdk, service, operation.name):
+                with self.assertRaises(errors.SDKBaseError) as caught:
+                    call(EXAMPLES[operation.name][0])
+                found.append((type(caught.exception), str(caught.exception), caught.exception.data))
+            self.assertEqual(found[0], found[1])
+
+    def test_keep_a_code_that_is_not_known(self):
+        error = self.error(errors.ErrorResponse, answer('{"code":"TEAPOT","message":"m"}', 400), "db_query", "database")
+        self.assertEqual((error.data.code, type(error.data.code), error.data.details), ("TEAPOT", str, None))
+
+    def test_without_a_message_show_the_body(self):
+        body = '{"code":"INTERNAL_ERROR","message":""}'
+        self.assertEqual(str(self.error(errors.ErrorResponse, answer(body, 500), "db_query", "database")), body)
+
+    def test_of_another_type_are_not_structured(self):
+        for content_type in ("text/plain", "application/problem+json", None):
+            error = self.error(errors.SDKError, answer(PROBLEM, 400, content_type), "db_query", "database")
+            self.assertTrue(str(error).startswith("API error occurred: Status 400 Content-Type "))
+        self.error(errors.ErrorResponse, answer(PROBLEM, 400, "Application/JSON;charset=utf-8"), "db_query", "database")
+
+    def test_with_an_odd_body_are_errors_of_the_api_all_the_same(self):
+        for body in ("", "null", "[]", "5", '"text"', "{}", '{"code":"X"}', '{"message":"m"}', '{"code":5,"message":"m"}', '{"code":"X","message":5}',
+                     '{"code":"X","message":"m","details":[]}', '{"error":{"message":"m"}}', "<html>", "{", '{"code":NaN}', "[" * 20_000):
+            with self.subTest(body[:40]):
+                error = self.error(errors.SDKError, answer(body, 400), "db_query", "database")
+                self.assertTrue(str(error).startswith("API error occurred: Status 400. Body: " + (body[:30] or '""')))
+                self.assertEqual(error.body, body)
+                self.assertIsNone(error.data)
+
+
+class TheMessage(DecodeCase):
+    def test_is_the_official_one_to_the_letter(self):
+        for response, expected in [
+            (answer("no", 404), "API error occurred: Status 404. Body: no"),
+            (answer("", 404), 'API error occurred: Status 404. Body: ""'),
+            (answer("no", 500, "text/html"), "API error occurred: Status 500 Content-Type text/html. Body: no"),
+            (answer("no", 500, "text/html; charset=x"), 'API error occurred: Status 500 Content-Type "text/html; charset=x". Body: no'),
+            (answer("no", 500, None), 'API error occurred: Status 500 Content-Type "". Body: no'),
+            (answer("no", 400, "application/json; charset=utf-8"), 'API error occurred: Status 400 Content-Type "application/json; charset=utf-8". Body: no'),
+            (answer("no", 400, "application/json;charset=utf-8"), "API error occurred: Status 400 Content-Type application/json;charset=utf-8. Body: no"),
+            (answer(" no\n\n", 404), "API error occurred: Status 404. Body:  no"),
+            (answer("", 304), 'Unexpected response received: Status 304. Body: ""'),
+            (answer("", 300, None), 'Unexpected response received: Status 300 Content-Type "". Body: ""'),
+            (answer("x", 700), "Unexpected response received: Status 700. Body: x"),
+            (answer("x", 999, "a/b"), "Unexpected response received: Status 999 Content-Type a/b. Body: x"),
+        ]:
+            with self.subTest(expected):
+                error = self.error(errors.SDKError, response)
+                self.assertEqual(str(error), expected)
+                self.assertEqual(error.message, expected)
+
+    def test_is_cut_at_10_000_characters_and_the_body_is_not(self):
+        for length, tail in ((10_000, ""), (10_001, "...and 1 more chars"), (123_456, "...and 113456 more chars")):
+            error = self.error(errors.SDKError, answer("\u00e9" * length, 500))
+            self.assertEqual(str(error), "API error occurred: Status 500. Body: " + "\u00e9" * 10_000 + tail)
+            self.assertEqual(error.body, "\u00e9" * length)
+
+    def test_of_nine_megabytes_stays_small_and_quick(self):
+        error = self.error(errors.SDKError, answer(b"x" * 9_000_000, 500))
+        self.assertLess(len(str(error)), 11_000)
+        self.assertEqual(len(error.body), 9_000_000)
+
+    def test_tells_where_a_redirect_wanted_to_go_without_its_secrets(self):
+        error = self.error(errors.SDKError, answer("", 302, headers=[("Location", "https://ada:sesame@elsewhere/x")]))
+        self.assertIn("elsewhere/x", str(error))
+        self.assertNotIn("sesame", str(error))
+
+    def test_drives_no_terminal_and_forges_no_line_of_a_log(self):
+        for response in (answer("\x1b[2J\r\0\x9b", 500), answer("x", 500, "a\x1b[2J"), answer('{"code":"X","message":"\\u001b[2J\\u0000"}', 400)):
+            kind = errors.ErrorResponse if response.status_code == 400 else errors.SDKError
+            error = self.error(kind, response, "db_query", "database")
+            self.assertNotRegex(str(error), "[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+    def test_shows_no_token(self):
+        error = self.error(errors.SDKError, answer('{"token":"sesame","api_key":"sesame","why":"broken"}', 500))
+        self.assertNotIn("sesame", str(error))
+        self.assertIn("broken", str(error))
+        self.assertIn("sesame", error.body)
+
+
+class WhatOtherClientsReturn(DecodeCase):
+    def test_may_have_no_more_than_status_headers_and_text(self):
+        class Bare:
+            def __init__(self, status_code, text, content_type="application/json"):
+                self.status_code, self.text, self.headers = status_code, text, {"content-type": content_type}
+
+        self.assertEqual(decoded(Bare(200, '{"value":"\u00e9"}')).value, "\u00e9")
+        self.assertEqual(decoded(Bare(200, "")), models.CacheGetResponseBody())
+        self.assertEqual(str(self.error(errors.SDKError, Bare(404, "no"))), "API error occurred: Status 404. Body: no")
+        self.assertEqual(self.error(errors.ErrorResponse, Bare(400, PROBLEM), "db_query", "database").data.code, "VALIDATION_ERROR")
+
+    def test_of_a_mock_is_enough_too(self):
+        mock = unittest.mock.Mock(status_code=200, headers=Headers([("Content-Type", "application/json")]), text='{"value":1}')
+        self.assertEqual(decoded(mock).value, 1)

@@ -1,0 +1,168 @@
+"""Every example, as a newcomer runs it: from an empty folder, with nothing installed."""
+
+import os
+import re
+import signal
+import subprocess
+import unittest
+
+from tests.newcomer import COMPANY_CA, EXAMPLES, PATIENCE_SECONDS, NewcomerTestCase
+from tests.scripted_server import ScriptedServer, answer, expect, free_port, header, repeat
+
+FILES = sorted(name for name in os.listdir(EXAMPLES) if name.endswith((".py", ".sh")))
+PROGRAMS = {"local_platform.py", "quickstart.py"}  # all others are for reading first
+
+
+class ExamplesTest(NewcomerTestCase):
+    def run_python(self, *command, **settings):
+        environment = dict(settings.pop("environment", {}), PYTHONPATH=".")
+        return self.newcomer.run("python3", *command, environment=environment, **settings)
+
+    def test_each_is_run_here(self):
+        for name in FILES:
+            with self.subTest(name):
+                tested = "test_" + name.partition(".")[0] + "_"
+                self.assertTrue([test for test in dir(self) if test.startswith(tested)], "no %s... in this file" % tested)
+
+    def test_each_is_short_and_says_what_it_shows_and_how_to_run_it(self):
+        for name in FILES:
+            with self.subTest(name), open(os.path.join(EXAMPLES, name), encoding="utf-8") as file:
+                lines = [line for line in file.read().splitlines() if not line.startswith("#!")]
+                self.assertRegex(lines[0], r'^(#|""")\s?[A-Z].*[.:]$')
+                if name not in PROGRAMS:
+                    self.assertLess(len(lines), 40)
+                    self.assertRegex(lines[1], r"^(# )?Run: .*" + re.escape(name))
+
+    def test_quickstart_walks_through_the_nine_operations_twice(self):
+        status, output, complaints = self.newcomer.run("python3", self.newcomer.path("examples", "quickstart.py"), cwd="/",
+                                                       environment={"AEROSTACK_API_KEY": "", "AEROSTACK_SERVER_URL": ""})
+        self.assertEqual((status, complaints), (0, ""), output)
+        for operation in ("ai_chat", "auth_signin", "auth_signup", "cache_get", "cache_set", "queue_enqueue", "services_invoke",
+                          "storage_upload"):
+            self.assertEqual(len(re.findall(r"(?m)^  %s +\S.*\n +[0-9.]+ ms  \w+=" % operation, output)), 2, operation)
+        self.assertIn('DB_QUERY_FAILED: near "SELEC"', output)
+        self.assertNotIn("correct horse", output)
+        self.assertTrue(output.endswith("All went well.\n"))
+
+    def test_quickstart_talks_to_a_real_server(self):
+        status, output, complaints = self.newcomer.run("python3", "examples/quickstart.py", "--server-url", self.platform.url)
+        self.assertEqual((status, complaints), (0, ""), output)
+        self.assertIn(self.platform.url, output.splitlines()[0])
+
+    def test_quickstart_fails_when_a_call_fails(self):
+        with ScriptedServer(repeat(expect, answer(b'{"code":"INTERNAL_ERROR","message":"no"}', status="400 No"))) as server:
+            status, output, _ = self.newcomer.run("python3", "examples/quickstart.py", "--server-url", server.url)
+        self.assertEqual(status, 1)
+        self.assertIn("FAILED: ErrorResponse: no", output)
+        self.assertTrue(output.endswith("18 went wrong.\n"), output)
+
+    def test_quickstart_needs_a_key_for_a_real_server(self):
+        status, _, complaints = self.newcomer.run("python3", "examples/quickstart.py", "--server-url", self.platform.url,
+                                                  environment={"AEROSTACK_API_KEY": ""})
+        self.assertEqual(status, 2)
+        self.assertIn("AEROSTACK_API_KEY", complaints)
+
+    def test_local_platform_serves_until_it_is_stopped(self):
+        program = subprocess.Popen([self.newcomer.path("bin", "python3"), "examples/local_platform.py", "--port", "0"],
+                                   cwd=self.newcomer.folder, env=self.newcomer.environment, stdout=subprocess.PIPE)
+        with program:
+            try:
+                url = re.search(r'server_url="(.*?)"', program.stdout.readline().decode()).group(1)
+                found = self.newcomer.run("python3", "aerostack_lite.py", "cache_get", "key=a", "--server-url", url)
+                self.assertEqual(found, (0, '{"exists": false, "value": null}\n', ""))
+                program.send_signal(signal.SIGINT)
+                self.assertEqual(program.wait(PATIENCE_SECONDS), 0)
+            finally:
+                program.kill()
+
+    def test_one_liners_all_work(self):
+        status, output, complaints = self.newcomer.run("sh", "examples/one_liners.sh", cwd=self.newcomer.folder)
+        self.assertEqual((status, complaints), (0, ""), output)
+        self.assertIn('{"hello": "world"}\n', output)
+        self.assertIn("name  born\n----  ----\nAda   1815\n", output)
+        self.assertIn('{"count": 1, "results": [{"answer": 42}]}\n', output)
+        self.assertIn("/storage/files/now.txt\n", output)
+
+    def test_handle_errors_meets_each_kind(self):
+        status, output, complaints = self.run_python("examples/handle_errors.py")
+        self.assertEqual((status, complaints), (0, ""))
+        for expected in (r"well: +1 rows", r"did you mean 'params'", r"no key: +the API says no: .*is the key right",
+                         r"bad SQL: +the API says no: near", r"wrong path: +an answer of no use, status 404",
+                         r"nobody there: +no answer after 1 attempts; it was not carried out"):
+            self.assertRegex(output, expected)
+
+    def test_custom_client_needs_no_httpx(self):
+        status, output, complaints = self.run_python("-S", "examples/custom_client.py")
+        self.assertEqual((status, complaints), (0, ""))
+        self.assertEqual(output.splitlines()[0], 'fake:  [{\'n\': 3}] for {"sql":"SELECT n FROM t"}')
+        self.assertEqual(output.splitlines()[1], "ours:  False <HttpClient: 0 active, 1 idle>")
+
+    def test_corporate_network_goes_through_the_proxy_and_trusts_the_company(self):
+        self.newcomer.write(COMPANY_CA, "company-ca.pem")
+        with ScriptedServer(repeat(expect, answer(b'{"results":[{"one":1}]}'))) as proxy:
+            found = self.run_python("examples/corporate_network.py", "--ca", "company-ca.pem", "--proxy",
+                                    "http://ada:sekret%21@" + proxy.netloc, environment={"AEROSTACK_SERVER_URL": "http://aerostack.test/v1"})
+            self.assertEqual(found, (0, "[{'one': 1}]\n", ""))
+            self.assertIn(b"POST http://aerostack.test/v1/db/query HTTP/1.1\r\n", proxy.requests[0])
+            self.assertEqual(header(proxy.requests[0], "Proxy-Authorization"), ["Basic YWRhOnNla3JldCE="])
+
+    def test_corporate_network_tells_a_proxy_that_refuses_from_one_that_is_not_there(self):
+        https = {"AEROSTACK_SERVER_URL": "https://aerostack.test/v1"}
+        with ScriptedServer(repeat(expect, answer(b"", status="407 Who are you"))) as proxy:
+            status, _, complaints = self.run_python("examples/corporate_network.py", "--proxy", proxy.url, environment=https)
+        self.assertEqual(status, 1)
+        self.assertRegex(complaints, "^The proxy did not let us through: .*407")
+        nobody = "http://ada:sekret@127.0.0.1:%d" % free_port()
+        status, _, complaints = self.run_python("examples/corporate_network.py", "--proxy", nobody, environment=https)
+        self.assertEqual(status, 1)
+        self.assertNotIn("sekret", complaints)
+        self.assertNotIn("Traceback", complaints)
+
+    def test_cron_job_stores_its_report(self):
+        self.newcomer.write("any key\n", "key")
+        status, output, complaints = self.newcomer.run("sh", "examples/cron_job.sh", environment={"KEY_FILE": "key", "AEROSTACK_API_KEY": ""})
+        self.assertEqual((status, complaints), (0, ""))
+        self.assertRegex(output, r"/storage/files/reports/\d{4}-\d\d-\d\d\.json\n$")
+
+    def test_cron_job_says_what_went_wrong(self):
+        self.newcomer.write("any key\n", "key")
+        self.newcomer.write(" \n", "empty")
+        with ScriptedServer(repeat(expect, answer(b'{"code":"AUTH_INVALID_KEY","message":"no"}', status="401 No"))) as server:
+            for expected, words, environment in (
+                (1, "The API refused", {"KEY_FILE": "key", "AEROSTACK_SERVER_URL": server.url}),
+                (2, "set up wrong", {"KEY_FILE": "empty"}),
+                (2, "set up wrong", {"KEY_FILE": "nowhere"}),
+            ):
+                with self.subTest(words, **environment):
+                    status, output, complaints = self.newcomer.run("sh", "examples/cron_job.sh", environment=environment)
+                    self.assertEqual((status, output), (expected, ""))
+                    self.assertIn(words, complaints)
+
+    def test_lambda_handler_reads_its_key_from_the_environment_and_keeps_its_client(self):
+        program = """if True:
+            from examples.lambda_handler import handler, in_time, sdk
+            class Context:
+                def __init__(self, left_ms): self.get_remaining_time_in_millis = lambda: left_ms
+            event = {"key": "lambda", "sql": "SELECT 1 AS one"}
+            print(handler(event, Context(3000)), handler(event, Context(3000)), sdk.sdk_configuration.client)
+            print(in_time(Context(3000))["timeout_ms"], in_time(Context(400))["timeout_ms"])
+            print(handler({"key": 5, "sql": ""}, Context(3000))["error"])
+        """
+        status, output, complaints = self.run_python("-c", program)
+        self.assertEqual((status, complaints), (0, ""))
+        calls, deadlines, refusal = output.split("\n", 2)
+        self.assertEqual(calls, "{'rows': [{'one': 1}], 'cached': False} {'rows': [{'one': 1}], 'cached': True} "
+                                "<HttpClient: 0 active, 1 idle>")
+        self.assertEqual(deadlines, "2500 1")
+        self.assertIn("body.key", refusal)
+
+    def test_upload_a_file_reports_its_progress(self):
+        self.newcomer.write(b"x" * 1_000_000, "movie.mp4")
+        status, output, complaints = self.run_python("examples/upload_a_file.py", "movie.mp4")
+        self.assertEqual((status, complaints), (0, ""))
+        self.assertRegex(output, r"100 %.*\n")
+        self.assertRegex(output, r"Stored at http://\S+/movie\.mp4\n$")
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -52,6 +52,7 @@ import threading
 import time
 import urllib.parse
 import urllib.request
+import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import date, datetime, timedelta, timezone
 from datetime import time as clock_time
@@ -1230,7 +1231,14 @@ def _template_url(server_url: Any, url_params: Mapping[str, str]) -> Any:
 class _Url:
     """An http or https URL (RFC 3986), checked and taken apart once."""
 
-    __slots__ = ("authority", "authorization", "host", "port", "scheme", "shown", "target", "text")
+    scheme: str
+    host: str  # lower case, IPv6 without brackets
+    port: int
+    authority: str  # host:port as given, for the Host header
+    authorization: str  # of user:password@ (RFC 7617)
+    target: str  # path and query, with what does not belong there percent-encoded
+    text: str  # without credentials
+    shown: str  # with their place taken by ***
 
 @functools.lru_cache(maxsize=64)
 def _parse_url(text: str) -> _Url:
@@ -1248,7 +1256,7 @@ def _parse_url(text: str) -> _Url:
     url.authority = match.group(3) + (":" + match.group(4) if match.group(4) else "")
     url.target = urllib.parse.quote(target if target.startswith("/") else "/" + target, "!#$%&'()*+,/:;=?@[]~")
     pair = b":".join(map(urllib.parse.unquote_to_bytes, (credentials or "").partition(":")[::2]))
-    url.authorization = "" if credentials is None else "Basic " + base64.b64encode(pair).decode()  # RFC 7617
+    url.authorization = "" if credentials is None else "Basic " + base64.b64encode(pair).decode()
     url.text = "%s://%s%s" % (url.scheme, url.authority, url.target)
     url.shown = "%s://%s%s" % (url.scheme, "***@" * bool(credentials) + url.authority, url.target)
     return url
@@ -2531,7 +2539,7 @@ class _Workers:
         """Await a function. If the wait is cancelled, so is what the function is blocked in."""
         import contextvars
         future = _running_loop().create_future()
-        self.submit((contextvars.copy_context().run, function, future, cancellation))
+        self.submit((contextvars.copy_context().run, function, weakref.ref(future), cancellation))
         try:
             return await future  # type: ignore
         finally:
@@ -2573,21 +2581,22 @@ def _work(jobs: Any, free: List[None]) -> None:
     """One worker; it knows nothing of its _Workers, so that these can go when nobody else does."""
     job = jobs.get()
     while job:
-        run, function, future, cancellation = job
+        run, function, waiting, cancellation = job  # a reference to the future would keep a dropped call alive
         value, failure = None, None  # type: Any, Optional[BaseException]
         try:
-            if not future.cancelled():
+            if not (cancellation and cancellation.cancelled):
                 value = run(function)
         except BaseException as error:
             failure = error
         free.append(None)
-        _settle_from_outside(future, value, failure)
-        del job, run, function, future, cancellation, value, failure  # nothing lives on while the thread waits
+        _settle_from_outside(waiting(), value, failure)
+        del job, run, function, waiting, cancellation, value, failure  # nothing lives on while the thread waits
         job = jobs.get()
 
 def _settle_from_outside(future: Any, value: Any, failure: Optional[BaseException]) -> None:
     try:
-        future.get_loop().call_soon_threadsafe(_settle, future, value, failure)
+        if future is not None:
+            future.get_loop().call_soon_threadsafe(_settle, future, value, failure)
     except RuntimeError:  # the loop is closed: nobody waits any more
         pass
 

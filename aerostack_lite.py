@@ -260,7 +260,8 @@ class _Service:
         structured_errors    the statuses for which the API documents {code, message, details}
         """
         operation = Operation(path, request_type, response_type, repeatable, structured_errors)
-        return self._perform(operation, request, retries, dict(options))
+        result: R = self._perform(operation, request, retries, dict(options))
+        return result
 
     def _perform(self, operation: Operation, request: object, retries: Retries, options: Dict[str, Any]) -> Any:
         configuration = self.sdk_configuration
@@ -399,7 +400,8 @@ class Operation:
 def operations() -> List[Tuple[str, Operation, str]]:
     """All operations, as (service, operation, sentence): each method is asked what it would send."""
     class Recorder(_Service):
-        def _perform(self, operation: Operation, *_: object) -> Any: return operation
+        def _perform(self, operation: Operation, request: object, retries: Retries, options: Dict[str, Any]) -> Any:
+            return operation
 
     recorder = Recorder(SDKConfiguration())
     return [(service.__name__.lower(), method(recorder), method.__doc__.partition("\n")[0])
@@ -431,7 +433,8 @@ class BaseModel:
 
     __dataclass_fields__ = _DataclassFields()
     __hash__ = None  # type: ignore  # a model can change
-    _refuses_unknown_fields, model_extra = False, {}  # type: bool, Mapping[str, Any]
+    model_extra = {}  # type: ignore
+    _refuses_unknown_fields = False
     _wire_names = _WIRE_NAMES
     _compiled = None  # this class's fields, read from its annotations at the first use
 
@@ -474,7 +477,7 @@ class BaseModel:
             annotations: Dict[str, str] = {}
             for base in reversed(cls.__mro__):
                 annotations.update(getattr(base, "__annotations__", {}))
-            cls._compiled = [_Field(cls, name, annotation) for name, annotation in annotations.items()]  # type: ignore
+            cls._compiled = [_Field(cls, name, annotation) for name, annotation in annotations.items()]
         return cls._compiled  # type: ignore
 
     def _fill(self, values: Mapping[str, Any]) -> None:
@@ -679,7 +682,8 @@ class Headers(dict):  # type: ignore
     """HTTP headers by lower-case name; any case finds them; a repeated one reads as its values joined by ", "."""
 
     def __init__(self, pairs: Iterable[Tuple[str, str]] = ()) -> None:
-        self.pairs, values = list(pairs), {}  # type: List[Tuple[str, str]], Dict[str, str]
+        self.pairs = list(pairs)
+        values: Dict[str, str] = {}
         for name, value in self.pairs:
             name = name.lower()
             values[name] = values[name] + ", " + value if name in values else value
@@ -701,13 +705,14 @@ class Request(urllib.request.Request):
     `timeout_seconds` bounds one attempt as a whole; `cancellation` ends it from another thread.
     """
 
-    headers: Headers  # type: ignore
+    headers: Headers
     url = property(lambda self: self.full_url)
 
     def __init__(self, method: str, url: str, headers: Headers, content: Any, timeout_seconds: Optional[float]) -> None:
         parsed = _parse_url(url)
         self._full_url, self.type, self.host, self.selector = parsed.text, parsed.scheme, parsed.authority, parsed.target
-        self.method, self.headers, self.content, self.timeout_seconds = method, headers, content, timeout_seconds
+        self.headers = headers  # pyright: ignore[reportIncompatibleVariableOverride]
+        self.method, self.content, self.timeout_seconds = method, content, timeout_seconds
         self.unredirected_hdrs: Dict[str, str] = {}
         self.origin_req_host, self.unverifiable, self.fragment, self._data, self._tunnel_host = parsed.host, False, None, None, None
         self.deadline = _Deadline(_FOREVER)
@@ -795,7 +800,7 @@ class HttpClient:
         if isinstance(request.content, _Multipart):
             request.content.measure()  # before the clock starts and a connection is made
         request.deadline = _Deadline(timeout)
-        for _ in range(_MAX_REDIRECTS + 1):
+        for _hop in range(_MAX_REDIRECTS + 1):
             response: Response = self._opener.open(request, timeout=timeout)
             target = _redirect_target(request, response)
             if target is None:
@@ -952,7 +957,7 @@ class errors:
 
         def __init__(self, data: errors.ErrorResponseData, raw_response: Any, body: Optional[str] = None) -> None:
             super().__init__(_safe_text(str(data.message) or body or raw_response.text), raw_response, body)
-            self.data = data
+            self.data = data  # pyright: ignore[reportIncompatibleVariableOverride]
 
     class ResponseValidationError(SDKBaseError):
         def __init__(self, message: str, raw_response: Any, cause: Exception, body: Optional[str] = None) -> None:
@@ -1028,7 +1033,8 @@ def _converter(annotation: str) -> Callable[[Any], Any]:
         return lambda value: _to_list(convert, value)
     namespace, _, name = annotation.replace("Union[", "").partition(",")[0].partition(".")
     target = getattr(globals()[namespace], name)
-    return lambda value: (_to_enum if issubclass(target, Enum) else _to_model)(target, value)
+    to_target: Any = _to_enum if issubclass(target, Enum) else _to_model
+    return lambda value: to_target(target, value)
 
 def _invalid(kind: str, words: str) -> errors.ValidationError:
     return errors.ValidationError.about("", words, kind)
@@ -1070,12 +1076,12 @@ def _to_enum(enum: Type[Enum], value: Any) -> Any:
 def _to_text(value: Any) -> str:
     if isinstance(value, str):
         return value if type(value) is str else str.__str__(value)  # a str enum counts as its value
+    if not isinstance(value, (bytes, bytearray)):
+        raise _invalid("string_type", "Input should be a valid string")
     try:
-        return bytes.decode(value if isinstance(value, bytes) else bytes(value if isinstance(value, bytearray) else None))
+        return value.decode()
     except UnicodeDecodeError:
         raise _invalid("string_unicode", "Input should be a valid string; these bytes are not UTF-8") from None
-    except TypeError:
-        raise _invalid("string_type", "Input should be a valid string") from None
 
 def _to_integer(value: Any) -> int:
     try:
@@ -1130,7 +1136,8 @@ def _to_object(value: Any) -> Dict[str, Any]:
         raise _invalid("dict_type", "Input should be a valid dictionary")
     if all(type(key) is str for key in value):
         return value if type(value) is dict else dict(value)
-    texts, problems = {}, []  # type: Dict[str, Any], List[Problem]
+    texts: Dict[str, Any] = {}
+    problems: List[Problem] = []
     for key, item in value.items():
         try:
             texts[_to_text(key)] = item
@@ -1192,14 +1199,14 @@ def _security(api_key_auth: Any) -> Union[models.Security, Callable[[], models.S
     return models.Security(api_key_auth=_checked_key(os.environ.get("AEROSTACK_API_KEY", "") if api_key_auth is None else api_key_auth))
 
 def _checked_key(value: Any) -> str:
-    value = value.decode("latin-1") if isinstance(value, bytes) else value
-    if not isinstance(value, str):
+    key = value.decode("latin-1") if isinstance(value, bytes) else value
+    if not isinstance(key, str):
         raise errors.ArgumentTypeError.about("api_key_auth", "must be a string, or a callable that returns one")
-    value = value.strip()  # a key read from a file ends in a line end
-    if not value or not _is_printable_ascii(value):
-        words = "must be printable ASCII" if value else "is empty; pass the key, or set AEROSTACK_API_KEY"
+    key = key.strip()  # one read from a file ends in a line end
+    if not key or not _is_printable_ascii(key):
+        words = "must be printable ASCII" if key else "is empty; pass the key, or set AEROSTACK_API_KEY"
         raise errors.ValidationError.about("api_key_auth", words)
-    return value
+    return key
 
 # RFC 9110, 5.6.2: what a header's name is made of.
 _TOKEN = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
@@ -1352,7 +1359,7 @@ def _plain(value: Any, path: str, above: Tuple[int, ...] = ()) -> Any:
     if isinstance(value, dict):
         return {_plain_key(key, path): _plain(item, "%s.%s" % (path, key), above) for key, item in value.items()}
     if isinstance(value, (list, tuple)) or hasattr(value, "__next__"):
-        return [_plain(item, "%s[%d]" % (path, index), above) for index, item in enumerate(value)]
+        return [_plain(item, "%s[%d]" % (path, index), above) for index, item in enumerate(value)]  # pyright: ignore
     try:
         leaf = _leaf(value)
     except UnicodeDecodeError:
@@ -1428,12 +1435,14 @@ class _Multipart:
         except UnicodeEncodeError:
             raise errors.ValidationError.about("body", "a key, name or type has lone surrogates, which no text has") from None
         self.content_type = "multipart/form-data; boundary=" + boundary
-        self.progress, self.source, self.source_length = progress, model.file.content, None  # type: Any, Any, Optional[int]
+        self.source: Any = model.file.content
+        self.source_length: Optional[int] = None
+        self.progress = progress
         self.measured = self.started = False
         self.repeatable = hasattr(self.source, "__len__")  # an iterable without may be spent after one walk
         if not isinstance(self.source, os.PathLike) and not hasattr(self.source, "read"):
             try:
-                view = memoryview(self.source)
+                view = memoryview(self.source)  # type: ignore
                 self.source = view.cast("B") if view.c_contiguous and view.nbytes else memoryview(view.tobytes())
             except TypeError:  # an iterable
                 pass
@@ -1458,7 +1467,7 @@ class _Multipart:
                 raise errors.ValidationError.about("body.file", "cannot be read: %s" % error) from error
         return None if self.source_length is None else len(self.head) + self.source_length + len(self.tail)
 
-    def __iter__(self) -> Iterator[Buffer]:
+    def __iter__(self) -> Iterator[Union[bytes, memoryview]]:
         total, sent = self.measure(), 0
         if self.started and not self.repeatable:
             raise errors.LocalProtocolError("the upload's source cannot be read twice")
@@ -1473,8 +1482,7 @@ class _Multipart:
 
     def blocks(self) -> Iterator[memoryview]:
         """The source, as long as it was measured to be, in blocks that are not too large."""
-        length = self.source_length
-        left = _FOREVER if length is None else length
+        length = left = _FOREVER if self.source_length is None else self.source_length
         with contextlib.ExitStack() as stack:
             try:
                 pieces = self.pieces(stack)
@@ -1571,11 +1579,10 @@ def _next_delay(call: _Call, outcome: Any, half: _Blocking, started: float) -> O
     if not getattr(call.content, "repeatable", True):
         call.consumed = True
         return None
+    asked = _retry_after_seconds(outcome, half.wall())
+    delay = _jittered_seconds(policy.backoff, call.attempts) if asked is None else asked
     if getattr(outcome, "reused_connection", False) and call.attempts == 1:
-        delay: Optional[float] = 0.0  # the server closed an idle connection just as we wrote; waiting mends nothing
-    else:
-        delay = _retry_after_seconds(outcome, half.wall())
-        delay = _jittered_seconds(policy.backoff, call.attempts) if delay is None else delay
+        delay = 0.0  # the server closed an idle connection just as we wrote; waiting mends nothing
     left = policy.backoff.max_elapsed_time / 1000 - (half.monotonic() - started)
     return delay if delay <= left else None
 
@@ -1681,7 +1688,8 @@ class _AwaitedBlocks:
     def __init__(self, content: _Multipart, workers: _Workers) -> None: self.content, self.workers = content, workers
 
     async def __aiter__(self) -> Any:
-        blocks, block = map(bytes, self.content), b""  # type: Iterator[bytes], Optional[bytes]
+        blocks: Iterator[Optional[bytes]] = map(bytes, self.content)
+        block: Optional[bytes] = b""
         while block is not None:
             if block:
                 yield block
@@ -2021,7 +2029,7 @@ class _Connection(http.client.HTTPConnection):
 
     def write(self, request: Request) -> bool:
         """Send a request; False if its answer, or the connection's end, came before all of it was sent."""
-        content = request.content
+        content: Any = request.content
         if isinstance(content, (bytes, bytearray)):
             return self.send(self.head(request, len(content)) + content)
         length = content.measure() if isinstance(content, _Multipart) else None
@@ -2243,11 +2251,12 @@ def _dial(addresses: List[Any], target: str, deadline: _Deadline, cancellation: 
                     cancellation.watch(functools.partial(_shut, *trying))
                 left = deadline.left(errors.ConnectTimeout, "connecting to " + target)
                 patience = left if not waiting else _NEXT_ADDRESS_SECONDS if left is None else min(left, _NEXT_ADDRESS_SECONDS)
-                for sock in [key.fileobj for key, _ in selector.select(patience)]:  # type: ignore
+                ready: List[Any] = [key.fileobj for key, _ in selector.select(patience)]
+                for sock in ready:
                     selector.unregister(sock)
                     code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
                     if not code:
-                        return sock
+                        return sock  # type: ignore
                     sock.close()
                     failure = OSError(code, os.strerror(code))
             raise failure
@@ -2447,10 +2456,10 @@ def _log_outcome(call: _Call, outcome: Any, seconds: float, delay: Optional[floa
     if call.logger is None:
         return
     if isinstance(outcome, Exception):
-        text, *values = "Request Exception: %s: %s", type(outcome).__name__, _masked(str(outcome), call)
+        text, values = "Request Exception: %s: %s", [type(outcome).__name__, _masked(str(outcome), call)]
     else:
-        text, *values = ("Response:\nStatus Code: %s\nURL: %s\nHeaders: %s\nBody: %s", outcome.status_code,
-                         _shown_url(call.url), _shown_headers(outcome.headers), _masked(outcome.text, call))
+        text, values = "Response:\nStatus Code: %s\nURL: %s\nHeaders: %s\nBody: %s", [
+            outcome.status_code, _shown_url(call.url), str(_shown_headers(outcome.headers)), _masked(outcome.text, call)]
     call.logger.debug(text + "\nOperation: %s\nRequest-Id: %s\nAttempt: %d\nMilliseconds: %.1f\nNext attempt: %s", *values,
                       call.operation.name, call.request_id, call.attempts, seconds * 1000,
                       "none" if delay is None else "in %.3f s" % delay)
@@ -2511,7 +2520,8 @@ class _Cancellation:
 
 def _in_background(function: Callable[[], Any]) -> Tuple[threading.Event, List[Tuple[Any, Optional[BaseException]]]]:
     """Start a function in a daemon thread of its own: an event that it is done, and then its value or error."""
-    done, outcome = threading.Event(), []  # type: threading.Event, List[Any]
+    done = threading.Event()
+    outcome: List[Any] = []
 
     def run() -> None:
         try:
@@ -2533,7 +2543,8 @@ class _Workers:
 
     def reset(self) -> None:
         self.pid, self.lock, self.threads = os.getpid(), threading.Lock(), 0
-        self.jobs, self.free = None, []  # type: Any, List[None]  # as many entries as there are threads without a job
+        self.jobs: Any = None
+        self.free: List[None] = []  # as many entries as there are threads without a job
 
     async def run(self, function: Callable[[], R], cancellation: Optional[_Cancellation] = None) -> R:
         """Await a function. If the wait is cancelled, so is what the function is blocked in."""
@@ -2582,7 +2593,8 @@ def _work(jobs: Any, free: List[None]) -> None:
     job = jobs.get()
     while job:
         run, function, waiting, cancellation = job  # a reference to the future would keep a dropped call alive
-        value, failure = None, None  # type: Any, Optional[BaseException]
+        value: Any = None
+        failure: Optional[BaseException] = None
         try:
             if not (cancellation and cancellation.cancelled):
                 value = run(function)
@@ -2647,7 +2659,7 @@ def _main(arguments: Optional[List[str]] = None) -> int:
 def _argument_parser() -> Any:
     import argparse
     common = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
-    for flag, meaning, settings in (
+    flags: List[Tuple[str, str, Dict[str, Any]]] = [
         ("--server-url", "the server (default: AEROSTACK_SERVER_URL, else production)", {"metavar": "URL"}),
         ("--local", "the server at " + SERVERS[1], {"action": "store_const", "const": SERVERS[1], "dest": "server_url"}),
         ("--key-file", "a file with the API key (default: AEROSTACK_API_KEY, else asked for)", {"metavar": "FILE"}),
@@ -2656,8 +2668,9 @@ def _argument_parser() -> Any:
         ("--field", "print only this field of the answer, text as it is", {"metavar": "NAME"}),
         ("--table", "print rows as a table", {"action": "store_true"}),
         ("--verbose", "log each attempt to standard error, without secrets", {"action": "store_true"}),
-    ):
-        common.add_argument(flag, help=meaning, **settings)  # type: ignore
+    ]
+    for flag, meaning, settings in flags:
+        common.add_argument(flag, help=meaning, **settings)
     parser = argparse.ArgumentParser(
         prog="aerostack_lite.py", parents=[common], description="The Aerostack Platform API from a shell.",
         epilog="A field is name=text, name:=JSON, name=@FILE or name=@- for standard input. Exit: 0 done, 1 the API said no,"
@@ -2781,13 +2794,11 @@ if not TYPE_CHECKING:
     class Logger:
         def debug(self, msg, *args, **kwargs): ...
 
-    Nullable = OptionalNullable = None
-
 class types:
     """`UNSET`, and what is built on it."""
     BaseModel: TypeAlias = BaseModel
-    Nullable: TypeAlias = Nullable
-    OptionalNullable: TypeAlias = OptionalNullable
+    if not TYPE_CHECKING:
+        Nullable = OptionalNullable = None
     UNSET, UNSET_SENTINEL = UNSET, "~?~unset~?~sentinel~?~"
     UnrecognizedInt, UnrecognizedStr = int, str
 

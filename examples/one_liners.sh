@@ -1,10 +1,11 @@
 # What one line of shell can do: each operation, text and JSON, files, pipes, one field of an answer, a table.
 # Run: AEROSTACK_API_KEY=... sh examples/one_liners.sh  (AEROSTACK_SERVER_URL names another server than production)
 set -eu
-aerostack() { python3 "$(dirname "$0")/../aerostack_lite.py" "$@"; }
+export PYTHONPATH="$(dirname "$0")/.."
+aerostack() { python3 -m aerostack_lite "$@"; }
 
 # From Python, without a program
-PYTHONPATH="$(dirname "$0")/.." python3 -c 'from aerostack_lite import SDK; print(SDK().database.db_query(sql="SELECT 1 AS one").results)'
+python3 -c 'from aerostack_lite import SDK; print(SDK().database.db_query(sql="SELECT 1 AS one").results)'
 
 # name=text and name:=JSON
 aerostack cache_set key=greeting value:='{"hello": "world"}' ttl=60

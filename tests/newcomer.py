@@ -46,7 +46,7 @@ class Newcomer:
         shutil.copy(MODULE, self.path("aerostack_lite.py"))
         shutil.copytree(EXAMPLES, self.path("examples"), ignore=shutil.ignore_patterns("__pycache__"))
         # "python3" is the Python that runs this test, as strict as it can be.
-        self.write("#!/bin/sh\nexec '%s' -B -W error -X dev \"$@\"\n" % sys.executable, "bin", "python3")
+        self.write("#!/bin/sh\nexec '%s' -W error \"$@\"\n" % sys.executable, "bin", "python3")
         os.chmod(self.path("bin", "python3"), 0o755)
         self.environment = {"PATH": self.path("bin") + os.pathsep + os.defpath, "LANG": "C.UTF-8"}
         self.environment.update((name, os.environ[name]) for name in ("LD_LIBRARY_PATH", "SYSTEMROOT") if name in os.environ)

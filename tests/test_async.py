@@ -6,6 +6,7 @@ import contextvars
 import copy
 import errno
 import gc
+import logging
 import os
 import pickle
 import signal
@@ -23,7 +24,7 @@ import aerostack_lite
 from aerostack_lite import SDK, AsyncHttpClient, errors
 from tests.scripted_server import (
     PATIENCE_SECONDS, DeafAddress, LoopbackTestCase, ScriptedServer, Stopwatch, answer, expect, free_port, hang, open_descriptors,
-    repeat, reset, sockets_to, until_gone)
+    repeat, reset, sockets_to, until_gone, wait)
 
 KEY = "an api key"
 AT_ONCE = 0.5  # seconds: what a person takes for immediately
@@ -72,6 +73,9 @@ class AsyncTestCase(LoopbackTestCase):
         super().setUp()
         self.stack = contextlib.ExitStack()
         self.addCleanup(self.stack.close)
+        log = logging.getLogger("asyncio")  # it remarks on every slow moment of the machine
+        self.addCleanup(log.setLevel, log.level)
+        log.setLevel("ERROR")
 
     def serve(self, *scripts, **options):
         return self.stack.enter_context(ScriptedServer(*scripts, **options))
@@ -168,6 +172,23 @@ class LoopTest(AsyncTestCase):
         answered = [result for result in results if not isinstance(result, Exception)]
         self.assertGreaterEqual(len(answered), 1, "one worker was there")
         self.assertEqual(len(server.requests), 2 + len(answered))
+
+    def test_a_call_that_nobody_holds_on_to_is_done_nevertheless(self):
+        # An event loop keeps only weak references to its tasks.
+        collected, done = threading.Event(), []
+        server = self.serve([expect, wait(collected), answer(b'{"exists":false}')])
+        sdk = self.sdk(server.url)
+
+        async def main():
+            asyncio.ensure_future(get(sdk)).add_done_callback(lambda task: (done.append(task.result().exists), ended.set()))
+            ended = asyncio.Event()
+            await aside(server.wait_for_requests, 1)
+            gc.collect()
+            collected.set()
+            await asyncio.wait_for(ended.wait(), PATIENCE_SECONDS)
+
+        asyncio.run(main())
+        self.assertEqual(done, [False])
 
     def test_context_variables_are_seen_where_the_request_is_sent(self):
         tenant = contextvars.ContextVar("tenant", default="nobody")

@@ -156,6 +156,11 @@ class ExamplesTest(NewcomerTestCase):
         self.assertEqual(deadlines, "2500 1")
         self.assertIn("body.key", refusal)
 
+    def test_many_at_once_keeps_the_order(self):
+        status, output, complaints = self.run_python("examples/many_at_once.py")
+        self.assertEqual((status, complaints), (0, ""))
+        self.assertRegex(output, r"1000 calls in .* 0 failed; .*\b998001\b")
+
     def test_upload_a_file_reports_its_progress(self):
         self.newcomer.write(b"x" * 1_000_000, "movie.mp4")
         status, output, complaints = self.run_python("examples/upload_a_file.py", "movie.mp4")

@@ -381,6 +381,13 @@ class HowLongItWaits(RetryTestCase):
                     self.assertEqual((slept, error.attempts, error.status_code), ([], 1, 503))
                     self.assertEqual(error.retry_after, seconds)
 
+    def test_without_a_budget_no_wait_is_begun_that_no_clock_can_count(self):
+        for text in ("inf", "1e300"):
+            for mode in MODES:
+                slept, error = self.waits(mode, busy("Retry-After: " + text), GOOD, retries=config(budget=math.inf))
+                self.assertEqual(slept, [])
+                self.assertEqual(error.retry_after, float(text))
+
     def test_by_default_it_ends_after_a_minute(self):
         for mode in MODES:
             slept, error = self.waits(mode, busy("Retry-After: 60"), busy("Retry-After: 1"), retries=UNSET)
@@ -566,6 +573,16 @@ class WhatTheErrorKnows(RetryTestCase):
                         error = self.failure(sdk, operation, mode)
                         self.assertEqual((error.status_code, error.maybe_processed), (last, maybe))
 
+    def test_what_was_never_begun_was_not_processed(self):
+        for mode in MODES:
+            sdk = self.sdk("http://127.0.0.1:1")
+            with self.assertRaises(errors.ValidationError) as caught:
+                perform(getattr(sdk.storage, "storage_upload" + mode), key="k", file=pathlib.Path(os.devnull, "missing"))
+            self.assertFalse(caught.exception.maybe_processed)
+            for client in (sdk.sdk_configuration.client, sdk.sdk_configuration.async_client):
+                client.close()
+            self.assertFalse(self.failure(sdk, "queue_enqueue", mode).maybe_processed)
+
     def test_an_ambiguous_loss_says_in_words_that_the_request_may_have_been_processed(self):
         for mode in MODES:
             with ScriptedServer([expect, close]) as server:
@@ -609,12 +626,14 @@ class AClientOfYourOwn(RetryTestCase):
     def test_its_errors_are_judged_as_ours_are(self):
         for name, read, enqueue, asked in (
             ("ConnectError", 3, 3, 4), ("ConnectTimeout", 3, 3, 4), ("ProxyError", 3, 3, 4), ("PoolTimeout", 3, 3, 4),
-            ("ReadError", 3, 1, 4), ("WriteError", 3, 1, 4), ("ReadTimeout", 1, 1, 4), ("WriteTimeout", 1, 1, 4),
+            ("ReadError", 3, 1, 4), ("WriteError", 3, 1, 4),
+            ("RemoteProtocolError", 3, 1, 4),  # as httpx calls it when the server hangs up
+            ("ReadTimeout", 1, 1, 4), ("WriteTimeout", 1, 1, 4),
             ("UnsupportedProtocol", 1, 1, 1), ("LocalProtocolError", 1, 1, 1), ("DecodingError", 1, 1, 1),
             ("TooManyRedirects", 1, 1, 1), ("ValueError", 1, 1, 1),
         ):
             base = type(name, (Exception,), {})
-            failure = type("Special" + name, (base,), {})("failed")
+            failure = type("Special" + name, (base,), {})("Server disconnected without sending a response.")
             for mode in MODES:
                 for operation, retries, attempts in (("cache_get", UNSET, read), ("queue_enqueue", UNSET, enqueue),
                                                      ("queue_enqueue", config(True), asked),

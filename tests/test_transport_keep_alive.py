@@ -290,6 +290,7 @@ class ClosedAfterTroubleTest(KeepAliveCase):
     @unittest.skipUnless(hasattr(signal, "pthread_kill"), "no signals to threads here")
     def test_ctrl_c(self):
         main = threading.main_thread().ident
+        self.addCleanup(signal.signal, signal.SIGINT, signal.signal(signal.SIGINT, signal.default_int_handler))  # a shell's "&" ignores it
         for partial in (b"", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n1"):
             script = [expect, partial, lambda peer: signal.pthread_kill(main, signal.SIGINT), until_gone]
             with ScriptedServer(script, [expect, answer(b"2", "Connection: close")]) as server:

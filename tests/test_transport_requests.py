@@ -105,7 +105,7 @@ class OverrideTest(LoopbackTestCase):
                     except errors.AerostackError as error:
                         self.assertNotIsInstance(error, TimeoutError)
                         continue
-                    head, _, body = server.requests[-1].partition(b"\r\n\r\n")
+                    _, _, body = server.requests[-1].partition(b"\r\n\r\n")
                     self.assertEqual(header(server.requests[-1], "Content-Length"), [str(len(body))])
                     self.assertEqual(header(server.requests[-1], "Transfer-Encoding"), [])
             for request in server.requests:

@@ -292,8 +292,8 @@ class CapTest(ResponseCase):
 
     def test_tiny_chunks_cost_no_time(self):
         with Stopwatch(time.process_time) as took:
-            response = self.ask(CHUNKED + b"1\r\nx\r\n" * 50000 + b"0\r\n\r\n")
-        self.assertEqual(len(response.content), 50000)
+            response = self.ask(CHUNKED + b"1\r\nx\r\n" * 30000 + b"0\r\n\r\n", timeout=20)
+        self.assertEqual(len(response.content), 30000)
         self.assertLess(took.seconds, 1)
 
     def test_the_cap_holds_for_error_answers_too(self):

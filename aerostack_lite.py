@@ -88,6 +88,7 @@ _MAX_HEAD_BYTES = 64 * 1024  # status line and headers, or the trailers after a 
 _MAX_LINE_BYTES = 8 * 1024  # a chunk's size with its extensions, or one trailer
 _MAX_INTERIM_RESPONSES = 8  # 1xx answers before the final one
 _MAX_REDIRECTS = 5
+_MAX_JSON_DEPTH = 500
 _MAX_CODINGS = 2  # of one body, one upon the other; more is an attack
 _MAX_GZIP_MEMBERS = 1_000
 _MAX_WORKERS = 64  # threads behind the `_async` twins, one for each call under way
@@ -96,6 +97,7 @@ _NEXT_ADDRESS_SECONDS = 0.25  # RFC 8305, 5: how long an address may stay silent
 _RECEIVE_BYTES = 64 * 1024
 _BLOCK_BYTES = 256 * 1024  # of an upload, at a time; larger ones were no faster over loopback
 _FOREVER = float("inf")
+_LONGEST_SECONDS = 20 * 86_400  # 2**31 ms, where poll() overflows, is not far
 
 class Unset:
     """The type of `UNSET`: no value was given, or none came back (which is not None, a JSON null)."""
@@ -421,8 +423,12 @@ class _DataclassFields:
     def __get__(self, instance: object, owner: type) -> Any:
         if owner in (BaseModel, _Request):
             raise AttributeError  # they have no fields of their own
-        import dataclasses
-        return dataclasses.dataclass(init=False, repr=False, eq=False)(owner).__dict__["__dataclass_fields__"]
+        if "_dataclass_fields" not in vars(owner):
+            import dataclasses
+            dataclass: Any = dataclasses.dataclass(init=False, repr=False, eq=False)(owner)
+            dataclass._dataclass_fields = vars(owner)["__dataclass_fields__"]
+            del dataclass.__dataclass_fields__  # which would hide this descriptor from the class's heirs
+        return owner._dataclass_fields  # type: ignore
 
 @dataclass_transform(kw_only_default=True, eq_default=False)
 class BaseModel:
@@ -855,6 +861,8 @@ class AerostackError(Exception):
 
     AerostackError
     +-- ValidationError (ValueError)        a bad argument; nothing was sent
+    |   +-- ArgumentTypeError               (TypeError)
+    |   +-- ArgumentIndexError              (IndexError): a server_idx without a server
     +-- SDKBaseError                        an answer came, but not the one hoped for
     |   +-- ErrorResponse                   the API says what is wrong: .data.code, .data.message, .data.details
     |   +-- SDKError                        any other status, or an answer that is not JSON
@@ -1019,10 +1027,12 @@ class _Field:
     def __init__(self, model: Type[BaseModel], name: str, annotation: str) -> None:
         self.name, self.annotation, self.convert = name, annotation, _converter(annotation)
         self.wire, self.default = model._wire_names.get(name, name), getattr(model, name, _REQUIRED)
-        self.nullable = annotation.startswith("Optional")
+        self.nullable = "Optional" in str(annotation)
 
 def _converter(annotation: str) -> Callable[[Any], Any]:
     """What checks and converts a value for an annotation. It raises ValidationError."""
+    if not isinstance(annotation, str):  # a subclass of yours, in a file without postponed annotations
+        return lambda value: value
     outer, _, inner = annotation.partition("[")
     if annotation in _CONVERTERS:
         return _CONVERTERS[annotation]
@@ -1184,14 +1194,14 @@ def _positive_int(name: str, value: Any) -> int:
     return value
 
 def _seconds(name: str, value: Any, per_second: float = 1) -> Optional[float]:
-    """A timeout in seconds; None if none was asked for; infinite from 20 days on, where the system's clocks overflow."""
+    """A timeout in seconds; None if none was asked for; infinite if no clock can count them."""
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise errors.ArgumentTypeError.about(name, "must be a number")
     if not value > 0:
         raise errors.ValidationError.about(name, "must be above 0; math.inf for no limit")
-    return _FOREVER if value > 20 * 86_400 * per_second else value / per_second
+    return _FOREVER if value > _LONGEST_SECONDS * per_second else value / per_second
 
 def _security(api_key_auth: Any) -> Union[models.Security, Callable[[], models.Security]]:
     if callable(api_key_auth):
@@ -1252,7 +1262,7 @@ def _parse_url(text: str) -> _Url:
     if not text.lower().startswith(("http://", "https://")):
         raise errors.UnsupportedProtocol("must start with http:// or https://")
     # No host but ASCII: IDNA folds some characters into "/", "@" and ":" (bpo-36216).
-    match = re.fullmatch(r"(?is)(https?)://(?:([^/?#\0-\x20\x7f]*)@)?(\[[0-9a-f:.]+\]|[a-z0-9._~!$&'()*+,;=-]+)(?::([0-9]{0,5}))?"
+    match = re.fullmatch(r"(?is)(https?)://(?:([^/?#\\\0-\x20\x7f]*)@)?(\[[0-9a-f:.]+\]|[a-z0-9._~!$&'()*+,;=-]+)(?::([0-9]{0,5}))?"
                          r"((?:[/?][^#\0-\x1f\x7f]*)?)(#[^\0-\x1f\x7f]*)?", text)
     if not match or not 0 < int(match.group(4) or 1) < 65536:
         raise errors.UnsupportedProtocol("has no host, a host or port that cannot be (it must be ASCII; write it in its xn--"
@@ -1308,7 +1318,10 @@ class _Call:
             self.content = multipart = _Multipart(model, progress)
             content_type = multipart.content_type
         else:
-            self.content, content_type = _json_bytes(model), "application/json"
+            try:
+                self.content, content_type = _json_bytes(model), "application/json"
+            except errors.ValidationError as error:
+                raise errors.ValidationError(operation.name, error.within("body")) from None
         headers = {"Accept": "application/json", "Accept-Encoding": "gzip, deflate", "Content-Type": content_type,
                    "User-Agent": configuration.user_agent, "X-Aerostack-Key": security.api_key_auth,
                    "X-Request-ID": os.urandom(16).hex()}
@@ -1371,9 +1384,11 @@ def _plain(value: Any, path: str, above: Tuple[int, ...] = ()) -> Any:
 def _plain_key(key: Any, path: str) -> str:
     """A dict's key as the official SDK writes it."""
     try:
-        while not isinstance(key, (str, int, float)) or isinstance(key, Enum):
+        for _ in range(3):  # an enum's value may need writing, too
+            if isinstance(key, (str, int, float)) and not isinstance(key, Enum):
+                return key if isinstance(key, str) else _encode_json(key)
             key = _leaf(key)
-        return key if isinstance(key, str) else _encode_json(key)
+        raise TypeError
     except (TypeError, ValueError):
         raise errors.ValidationError.about(path, "has a key that JSON cannot have: %s" % type(key).__name__) from None
 
@@ -1503,14 +1518,18 @@ class _Multipart:
         """The source as it comes; b"" at the end of a file."""
         source = self.source
         if isinstance(source, memoryview):
-            return iter([source])
-        if isinstance(source, os.PathLike):
-            source = stack.enter_context(open(source, "rb", buffering=0))
-        elif not hasattr(source, "read"):
-            return filter(len, source)
-        elif self.repeatable:
-            source.seek(0)
-        return iter(lambda: source.read(_BLOCK_BYTES), b"")
+            yield source
+        elif not isinstance(source, os.PathLike) and not hasattr(source, "read"):
+            yield from filter(len, source)
+        else:
+            if isinstance(source, os.PathLike):
+                source = stack.enter_context(open(source, "rb", buffering=0))
+            elif self.repeatable:
+                source.seek(0)
+            piece = source.read(_BLOCK_BYTES)
+            while piece is None or len(piece):
+                yield piece
+                piece = source.read(_BLOCK_BYTES)
 
 # As browsers and the official SDK escape file names; there, ESC stays as it is.
 _ESCAPES = {code: "%%%02X" % code for code in range(32) if code != 27}
@@ -1560,7 +1579,8 @@ class _Policy:
             return False
         if kind.never_sent or issubclass(kind, errors.TimeoutException):
             return self.never_sent if kind.never_sent else self.timeouts
-        return self.lost and bool(getattr(outcome, "connection_lost", kind.connection_lost))
+        lost = kind.connection_lost or kind is errors.RemoteProtocolError and "disconnected" in str(outcome)  # httpx's
+        return self.lost and bool(getattr(outcome, "connection_lost", lost))
 
 def _retry_policy(config: Any, repeatable: bool) -> Optional[_Policy]:
     """None means one attempt, as does any strategy but "backoff"."""
@@ -1584,7 +1604,7 @@ def _next_delay(call: _Call, outcome: Any, half: _Blocking, started: float) -> O
     if getattr(outcome, "reused_connection", False) and call.attempts == 1:
         delay = 0.0  # the server closed an idle connection just as we wrote; waiting mends nothing
     left = policy.backoff.max_elapsed_time / 1000 - (half.monotonic() - started)
-    return delay if delay <= left else None
+    return delay if delay <= min(left, _LONGEST_SECONDS) else None
 
 def _jittered_seconds(backoff: BackoffStrategy, attempts: int) -> float:
     """Full jitter: evenly between 0 and the ceiling, so that clients do not come back in step."""
@@ -1709,6 +1729,9 @@ async def _perform(call: _Call, half: _Blocking) -> Any:
                 if outcome is None:
                     raise errors.NoResponseError()
                 call.maybe_processed |= not 400 <= outcome.status_code < 500 and outcome.status_code != 503
+            except (errors.ClosedError, errors.ValidationError):
+                call.attempts -= 1  # which never began
+                raise
             except Exception as error:
                 call.maybe_processed |= not _error_kind(error).never_sent
                 if not await _waits(call, error, half, started, attempt_started):
@@ -1838,6 +1861,7 @@ class _Pool:
         """Made once, when the first https connection needs it: reading the trust store takes 10 ms."""
         with self.lock:
             self.context = self.context or _default_ssl_context()
+            self.context.options &= ~128  # OP_IGNORE_UNEXPECTED_EOF, which Python 3.8 and 3.9 set with OpenSSL 3 (bpo-43794)
             return self.context
 
     def close(self) -> None:
@@ -1962,7 +1986,8 @@ class _Connection(http.client.HTTPConnection):
 
     def connect(self) -> None:
         """Resolve, connect, pass the proxy and shake hands, all before the deadline."""
-        is_https, target = self.url.scheme == "https", "%s:%d" % (self.host, self.port)
+        is_https = self.url.scheme == "https"
+        target = "%s:%d" % ("[%s]" % self.host if ":" in self.host else self.host, self.port)
         self.proxy = proxy = _find_proxy(self.pool.proxy, self.url)
         try:
             host, port = (proxy.host, proxy.port) if proxy else (self.host, self.port)
@@ -1982,17 +2007,16 @@ class _Connection(http.client.HTTPConnection):
             if hasattr(socket, name):  # probes, before a NAT or a load balancer forgets the connection
                 self.sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), seconds)
         if is_https and proxy:
-            self.open_tunnel(proxy)
+            self.open_tunnel(proxy, target)
         if is_https:
             self.shake_hands(target)
 
-    def open_tunnel(self, proxy: _Url) -> None:
+    def open_tunnel(self, proxy: _Url, target: str) -> None:
         """CONNECT (RFC 9110, 9.3.6), with a Host header on every Python (gh-66897); any 2xx is a yes."""
-        authority = "%s:%d" % ("[%s]" % self.host if ":" in self.host else self.host, self.port)
         credentials = "Proxy-Authorization: %s\r\n" % proxy.authorization if proxy.authorization else ""
-        failed = "the proxy %s opened no tunnel to %s: " % (proxy.shown, authority)
+        failed = "the proxy %s opened no tunnel to %s: " % (proxy.shown, target)
         try:
-            self.send(("CONNECT %s HTTP/1.1\r\nHost: %s\r\n%s\r\n" % (authority, authority, credentials)).encode())
+            self.send(("CONNECT %s HTTP/1.1\r\nHost: %s\r\n%s\r\n" % (target, target, credentials)).encode())
             _, status, reason, _ = self.read_final_head()
         except errors.TimeoutException as error:
             raise errors.ConnectTimeout(failed + error.message) from error
@@ -2003,6 +2027,7 @@ class _Connection(http.client.HTTPConnection):
                                     permanent=status < 500)
         if self.buffer:
             raise errors.ProxyError(failed + "it sent bytes ahead of TLS")
+        self.interim = 0
 
     def shake_hands(self, target: str) -> None:
         import ssl
@@ -2022,7 +2047,7 @@ class _Connection(http.client.HTTPConnection):
                                       " HttpClient(ssl_context=)" % (target, error.verify_message), permanent=True) from error
         except (OSError, ValueError) as error:
             hint = " (it does not seem to speak TLS)" if "WRONG_VERSION_NUMBER" in str(error) else ""
-            permanent = isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError)
+            permanent = isinstance(error, ssl.SSLError) and "eof" not in str(error).lower()
             raise errors.ConnectError("no TLS with %s: %s%s" % (target, error, hint), permanent=permanent) from error
 
     # Write
@@ -2031,7 +2056,7 @@ class _Connection(http.client.HTTPConnection):
         """Send a request; False if its answer, or the connection's end, came before all of it was sent."""
         content: Any = request.content
         if isinstance(content, (bytes, bytearray)):
-            return self.send(self.head(request, len(content)) + content)
+            return self.send(self.head(request, len(content)) + content, watchful=len(content) > _RECEIVE_BYTES)
         length = content.measure() if isinstance(content, _Multipart) else None
         head = self.head(request, length)
         for block in content:
@@ -2422,11 +2447,25 @@ def _charset(headers: Any) -> str:
 def _parse_json(data: bytes, charset: str = "utf-8") -> Any:
     """JSON by RFC 8259, which has no NaN; a BOM passes. Raises ValueError, never RecursionError."""
     try:
-        return _decode_json(bytes(data).decode("utf-8-sig" if charset.lower() == "utf-8" else charset))
+        text = bytes(data).decode("utf-8-sig" if charset.lower() == "utf-8" else charset)
+        _check_depth(text)
+        return _decode_json(text)
     except UnicodeDecodeError as error:
         raise ValueError("the JSON is not %s, at byte %d" % (charset.upper(), error.start)) from None
     except RecursionError:
         raise ValueError("the JSON is nested too deeply") from None
+
+def _check_depth(text: str) -> None:
+    """json's own limit is above what a small thread stack holds, on Python 3.12 and later (gh-113655)."""
+    if text.count("[") + text.count("{") <= _MAX_JSON_DEPTH:
+        return
+    brackets = re.sub(r'"(?:[^"\\]|\\.)*"?|[^][{}"]+', "", text)
+    for _ in range(_MAX_JSON_DEPTH):  # each time, all innermost pairs go
+        brackets, before = brackets.replace("[]", "").replace("{}", ""), brackets
+        if brackets == before:
+            break
+    if len(brackets) > _MAX_JSON_DEPTH:
+        raise ValueError("the JSON is nested too deeply")
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError("%s is not JSON" % name)
@@ -2530,7 +2569,10 @@ def _in_background(function: Callable[[], Any]) -> Tuple[threading.Event, List[T
             outcome.append((None, error))
         done.set()
 
-    threading.Thread(target=run, daemon=True).start()
+    try:
+        threading.Thread(target=run, daemon=True).start()
+    except RuntimeError:  # there is no thread left, or at the interpreter's end none may be started
+        run()
     return done, outcome
 
 class _Workers:
@@ -2549,11 +2591,14 @@ class _Workers:
     async def run(self, function: Callable[[], R], cancellation: Optional[_Cancellation] = None) -> R:
         """Await a function. If the wait is cancelled, so is what the function is blocked in."""
         import contextvars
-        future = _running_loop().create_future()
+        loop = _running_loop()
+        future = loop.create_future()
         self.submit((contextvars.copy_context().run, function, weakref.ref(future), cancellation))
+        held = loop.call_later(1e8, future.cancel)  # as a loop knows its tasks only weakly, and so do the workers
         try:
             return await future  # type: ignore
         finally:
+            held.cancel()
             if cancellation and (future.cancelled() or not future.done()):  # or its coroutine is dropped
                 cancellation.cancel()
 
@@ -2793,6 +2838,8 @@ class _StderrLogger:
 if not TYPE_CHECKING:
     class Logger:
         def debug(self, msg, *args, **kwargs): ...
+
+    Nullable = OptionalNullable = None  # for checkers only
 
 class types:
     """`UNSET`, and what is built on it."""

@@ -62,7 +62,7 @@ VALUES = [
     ("null", None, b"null"),
     ("true and false", [True, False], b"[true,false]"),
     ("text is ASCII", "h\u00e9 \u20ac \U0001f600", b'"h\\u00e9 \\u20ac \\ud83d\\ude00"'),
-    ("text is escaped", '"\\/\b\f\n\r\t\0\x7f\u2028', b'"\\"\\\\/\\b\\f\\n\\r\\t\\u0000\x7f\\u2028"'),
+    ("text is escaped", '"\\/\b\f\n\r\t\0\x7f\u2028', b'"\\"\\\\/\\b\\f\\n\\r\\t\\u0000\\u007f\\u2028"'),
     ("a lone surrogate", "\ud800", b'"\\ud800"'),
     ("whole numbers of any size", [0, -1, 2**53 + 1, 10**30], b"[0,-1,9007199254740993,1000000000000000000000000000000]"),
     ("other numbers", [1.0, -0.0, 0.1, 1e16, 1e-7, 1.7976931348623157e308], b"[1.0,-0.0,0.1,1e+16,1e-07,1.7976931348623157e+308]"),
@@ -139,9 +139,9 @@ REFUSED = [
     ("value", math.nan), ("value", math.inf), ("value[1]", [1, -math.inf]), ("value.a.b[2]", {"a": {"b": [0, 0, math.nan]}}),
     ("value[3].x", [0, 0, 0, {"x": Stranger()}]), ("value.a", {"a": b"\xff"}), ("value[0]", [bytearray(b"\xff")]), ("value", Stranger()),
     ("value", Stranger), ("value", len), ("value", ...), ("value", NotImplemented), ("value", sys), ("value", ValueError("x")), ("value", lambda: 1), ("value", 1j),
-    ("value", memoryview(b"a")), ("value[0]", [UNSET]), ("value.a", {"a": UNSET}), ("value.y", Point(1, math.nan)), ("value[1]", (1, {math.nan})),
+    ("value", memoryview(b"a")), ("value[0]", [UNSET]), ("value.a", {"a": UNSET}), ("value.y", Point(1, math.nan)), ("value[1][0]", (1, {math.nan})),
     ("value.a", {"a": {None: 1}}), ("value", {None: 1}), ("value", {"a": 1, (1, 2): 2}), ("value", {math.nan: 1}), ("value", {math.inf: 1}),
-    ("value", {Stranger(): 1}), ("value", {b"\xff": 1}), ("value[0]", (x for x in [Stranger()])), ("value", datetime), ("value", Colour),
+    ("value", {Stranger(): 1}), ("value", {b"\xff": 1}), ("value", datetime), ("value", Colour),
 ]
 
 
@@ -213,11 +213,10 @@ class Refusals(unittest.TestCase):
 
     def test_name_the_path(self):
         for path, value in REFUSED:
-            if not isinstance(value, types.GeneratorType):  # which the second twin would find empty
-                with self.subTest(path, value=type(value).__name__):
-                    error = self.refused(value)
-                    self.assertRegex(str(error), "(^|body[.])%s(:|[.]None:|[.]nan:|[.]inf:)" % re.escape(path))
-                    self.assertNotIn("sesame", str(error))
+            with self.subTest(path, value=type(value).__name__):
+                error = self.refused(value)
+                self.assertRegex(str(error), "^(body[.])?%s: " % re.escape(path))
+                self.assertNotIn("sesame", str(error))
 
     def test_of_what_a_generator_yields_name_its_place(self):
         with self.assertRaises(errors.ValidationError) as caught:

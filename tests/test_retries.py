@@ -48,6 +48,8 @@ class Clock:
 
     async def sleep(self, seconds):
         self.slept.append(seconds)
+        if len(self.slept) > 1000:
+            raise AssertionError("it never gives up")
         self.advance(seconds if self.stride is None else self.stride)
 
     def advance(self, seconds):
@@ -331,7 +333,7 @@ class WhichSettingCounts(RetryTestCase):
 class HowLongItWaits(RetryTestCase):
     def waits(self, mode, *answers, **options):
         """What a call slept between the answers, and how it ended."""
-        with ScriptedServer([step for data in answers for step in (expect, data)] + [until_gone]) as server:
+        with ScriptedServer([step for data in answers for step in (expect, data)] + [expect, close]) as server:
             sdk = self.sdk(server.url, retry_config=options.get("retries", config(initial=500, longest=500)))
             clock = Clock(sdk)
             try:
@@ -441,7 +443,7 @@ class HowLongItWaits(RetryTestCase):
                                   (config(initial=1000, exponent=0.5), [1, 0.5, 0.25]), (UNSET, [0.5, 1])):
             for mode in MODES:
                 steps = len(ceilings) * [busy()] + [GOOD]
-                with ScriptedServer([step for data in 60 * steps for step in (expect, data)] + [until_gone]) as server:
+                with ScriptedServer([step for data in 60 * steps for step in (expect, data)] + [expect, close]) as server:
                     sdk = self.sdk(server.url, retry_config=retries)
                     clock = Clock(sdk)
                     for _ in range(60):
@@ -633,7 +635,8 @@ class AClientOfYourOwn(RetryTestCase):
             ("TooManyRedirects", 1, 1, 1), ("ValueError", 1, 1, 1),
         ):
             base = type(name, (Exception,), {})
-            failure = type("Special" + name, (base,), {})("Server disconnected without sending a response.")
+            words = "Server disconnected without sending a response." if name == "RemoteProtocolError" else "failed"
+            failure = type("Special" + name, (base,), {})(words)
             for mode in MODES:
                 for operation, retries, attempts in (("cache_get", UNSET, read), ("queue_enqueue", UNSET, enqueue),
                                                      ("queue_enqueue", config(True), asked),

@@ -1,0 +1,101 @@
+"""The import paths of the official SDK: this file saved as aerostack.py, under its own name, and vendored in a package."""
+
+import importlib
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import textwrap
+import unittest
+
+import aerostack_lite
+
+CLASSES = ["AiChatRequestBody", "AiChatResponseBody", "AuthResponse", "AuthSigninRequestBody", "AuthSignupRequestBody", "CacheGetRequestBody",
+           "CacheGetResponseBody", "CacheSetRequestBody", "CacheSetResponseBody", "DbQueryRequestBody", "DbQueryResult", "File", "Messages",
+           "QueueEnqueueRequestBody", "QueueEnqueueResponseBody", "Security", "ServicesInvokeRequestBody", "ServicesInvokeResponseBody",
+           "StorageUploadRequestBody", "StorageUploadResponseBody", "User"]
+NAMES = {
+    "": ["SDK", "SDKConfiguration", "SERVERS", "VERSION", "USER_AGENT", "OPENAPI_DOC_VERSION", "SPEAKEASY_GENERATOR_VERSION", "HttpClient",
+         "AsyncHttpClient", "RetryConfig", "Logger", "UNSET", "OptionalNullable", "models", "errors", "utils", "types", "httpclient"],
+    ".models": CLASSES + ["Role"] + [name + "TypedDict" for name in CLASSES],
+    ".errors": ["Code", "ErrorResponse", "ErrorResponseData", "NoResponseError", "ResponseValidationError", "SDKBaseError", "SDKError"],
+    ".utils": ["BackoffStrategy", "RetryConfig", "Logger", "get_default_logger", "parse_datetime"],
+    ".types": ["BaseModel", "Nullable", "OptionalNullable", "UnrecognizedInt", "UnrecognizedStr", "UNSET", "UNSET_SENTINEL"],
+    ".httpclient": ["HttpClient", "AsyncHttpClient"],
+}
+PLACES = {"aerostack": "aerostack.py", "aerostack_lite": "aerostack_lite.py", "package._vendor.aerostack_lite": "package/_vendor/aerostack_lite.py"}
+
+
+class OfficialNames(unittest.TestCase):
+    def run_python(self, program, *places):
+        """What a program prints on a bare host that has the file in these places."""
+        with tempfile.TemporaryDirectory() as folder:
+            for place in places or ("aerostack.py",):
+                target = os.path.join(folder, *place.split("/"))
+                os.makedirs(os.path.dirname(target), exist_ok=True)
+                for parent in pathlib.Path(place).parents:
+                    pathlib.Path(folder, str(parent), "__init__.py").touch()
+                shutil.copy(aerostack_lite.__file__, target)
+            pathlib.Path(folder, "program.py").write_text(textwrap.dedent(program))
+            run = subprocess.run([sys.executable, "-B", "-S", "-W", "error", "program.py"], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.assertEqual((run.returncode, run.stderr.decode()), (0, ""))
+        return run.stdout.decode().split()
+
+    def test_are_imported_wherever_the_file_lies(self):
+        program = "".join("from %s%s import %s\n" % (place, module, ", ".join(names)) for place in PLACES for module, names in NAMES.items())
+        program += "".join("import %s.utils\nassert %s.utils.RetryConfig\n" % (place, place) for place in PLACES)
+        self.assertEqual(self.run_python(program + "print('done')", *PLACES.values()), ["done"])
+
+    def test_are_all_there_in_a_star_import(self):
+        for module, names in NAMES.items():
+            scope = {}
+            exec("from aerostack_lite%s import *" % module, scope)
+            if module:  # the top level keeps its own __all__
+                self.assertLessEqual(set(names), set(scope), module)
+            self.assertFalse([name for name in scope if name.startswith("_") and name != "__builtins__"])
+
+    def test_of_models_are_43(self):
+        self.assertEqual(sorted(aerostack_lite.models.__all__), sorted(NAMES[".models"]))
+        self.assertEqual(len(NAMES[".models"]), 43)
+
+    def test_that_nobody_knows_are_attribute_errors(self):
+        for module in NAMES:
+            found = importlib.import_module("aerostack_lite" + module)
+            with self.assertRaises(AttributeError):
+                found.NoSuchName
+            with self.assertRaises(ImportError):
+                exec("from aerostack_lite%s import NoSuchName" % module)
+
+    def test_are_the_same_objects_by_every_path(self):
+        for module in ("models", "errors", "utils", "types", "httpclient"):
+            self.assertIs(importlib.import_module("aerostack_lite." + module), getattr(aerostack_lite, module))
+        self.assertIs(aerostack_lite.utils.RetryConfig, aerostack_lite.RetryConfig)
+        self.assertIs(aerostack_lite.types.UNSET, aerostack_lite.UNSET)
+        self.assertIs(aerostack_lite.httpclient.HttpClient, aerostack_lite.HttpClient)
+        self.assertIs(aerostack_lite.errors.AerostackError, aerostack_lite.AerostackError)
+
+    def test_make_a_retry_config_as_the_official_readme_does(self):
+        config = aerostack_lite.utils.RetryConfig("backoff", aerostack_lite.utils.BackoffStrategy(1, 50, 1.1, 100), False)
+        self.assertEqual((config.strategy, config.backoff.max_interval, config.retry_connection_errors), ("backoff", 50, False))
+
+    def test_two_copies_do_not_meet(self):
+        self.assertEqual(self.run_python("""
+            import aerostack.errors, aerostack_lite.errors
+            print(aerostack.errors.SDKError is aerostack_lite.errors.SDKError)
+        """, "aerostack.py", "aerostack_lite.py"), ["False"])
+
+    def test_cost_no_module_that_a_call_does_not_need(self):
+        loaded = self.run_python("""
+            import sys
+            from aerostack import SDK
+            first = set(sys.modules)
+            from aerostack import errors, models, types, utils, httpclient
+            from aerostack.utils import BackoffStrategy, RetryConfig
+            from aerostack.httpclient import AsyncHttpClient
+            assert set(sys.modules) == first, set(sys.modules) - first
+            print(*first)
+        """)
+        heavy = {"asyncio", "dataclasses", "typing_extensions", "logging", "inspect", "argparse", "difflib", "mimetypes", "decimal", "uuid", "concurrent.futures"}
+        self.assertEqual(heavy & set(loaded), set())

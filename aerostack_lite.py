@@ -1579,8 +1579,8 @@ class _Policy:
             return False
         if kind.never_sent or issubclass(kind, errors.TimeoutException):
             return self.never_sent if kind.never_sent else self.timeouts
-        lost = kind.connection_lost or kind is errors.RemoteProtocolError and "disconnected" in str(outcome)  # httpx's
-        return self.lost and bool(getattr(outcome, "connection_lost", lost))
+        hung_up = kind is errors.RemoteProtocolError and re.search("disconnected|closed connection", str(outcome))  # httpx's
+        return self.lost and bool(getattr(outcome, "connection_lost", kind.connection_lost or hung_up))
 
 def _retry_policy(config: Any, repeatable: bool) -> Optional[_Policy]:
     """None means one attempt, as does any strategy but "backoff"."""
@@ -1596,7 +1596,7 @@ def _next_delay(call: _Call, outcome: Any, half: _Blocking, started: float) -> O
     policy = call.retries
     if policy is None or call.attempts >= policy.attempts or half.closed.is_set() or not policy.tries_again(outcome):
         return None
-    if not getattr(call.content, "repeatable", True):
+    if isinstance(call.content, _Multipart) and call.content.started and not call.content.repeatable:
         call.consumed = True
         return None
     asked = _retry_after_seconds(outcome, half.wall())
@@ -1971,6 +1971,8 @@ class _Connection(http.client.HTTPConnection):
             version, status, reason, headers = self.read_final_head()
             content, ends = self.read_body(_framing(request.get_method(), status, headers), max_bytes)
             content = _decompressed(content, headers.get("content-encoding", ""), max_bytes)
+            if not complete and status < 300:
+                raise errors.RemoteProtocolError("the server said %d before it had the whole request" % status)
         except errors.RequestError as error:
             error.request = request
             error.reused_connection = self.exchanges > 1 and error.connection_lost and not self.answered

@@ -215,7 +215,7 @@ class Refusals(unittest.TestCase):
         for path, value in REFUSED:
             with self.subTest(path, value=type(value).__name__):
                 error = self.refused(value)
-                self.assertRegex(str(error), "^(body[.])?%s: " % re.escape(path))
+                self.assertRegex(str(error), "(?m)^(body[.])?%s: " % re.escape(path))
                 self.assertNotIn("sesame", str(error))
 
     def test_of_what_a_generator_yields_name_its_place(self):

@@ -106,17 +106,14 @@ class ExamplesTest(NewcomerTestCase):
             self.assertIn(b"POST http://aerostack.test/v1/db/query HTTP/1.1\r\n", proxy.requests[0])
             self.assertEqual(header(proxy.requests[0], "Proxy-Authorization"), ["Basic YWRhOnNla3JldCE="])
 
-    def test_corporate_network_tells_a_proxy_that_refuses_from_a_server_that_cannot_be_trusted(self):
-        environment = {"AEROSTACK_SERVER_URL": "https://aerostack.test/v1"}
-        for words, script in (("The proxy did not let us through: .*407", [answer(b"", status="407 Who are you")]),
-                              ("No connection: .*TLS", [b"HTTP/1.1 200 OK\r\n\r\n", b"this is no TLS at all"])):
-            with self.subTest(words), ScriptedServer([expect] + script) as proxy:
-                address = "http://ada:sekret@" + proxy.netloc
-                status, _, complaints = self.run_python("examples/corporate_network.py", "--proxy", address, environment=environment)
-                self.assertEqual((status, proxy.connections), (1, 1))
-                self.assertRegex(complaints, "^" + words)
-                self.assertNotIn("sekret", complaints)
-                self.assertNotIn("Traceback", complaints)
+    def test_corporate_network_says_that_the_proxy_refuses_without_its_password(self):
+        with ScriptedServer([expect, answer(b"", status="407 Who are you")]) as proxy:
+            status, _, complaints = self.run_python("examples/corporate_network.py", "--proxy", "http://ada:sekret@" + proxy.netloc,
+                                                    environment={"AEROSTACK_SERVER_URL": "https://aerostack.test/v1"})
+            self.assertEqual((status, proxy.connections), (1, 1))
+        self.assertRegex(complaints, "^The proxy did not let us through: .*407")
+        self.assertNotIn("sekret", complaints)
+        self.assertNotIn("Traceback", complaints)
 
     def test_cron_job_stores_its_report(self):
         self.newcomer.write("any key\n", "key")

@@ -255,6 +255,11 @@ class FramingTest(LoopbackTestCase):
                 post(client, server.url, content)
                 self.assertEqual(server.requests[0].partition(b"\r\n\r\n")[2], b"abc")
 
+    def test_a_success_before_all_was_sent_is_none(self):
+        with ScriptedServer([answer(b"{}"), until_gone]) as server, HttpClient() as client:
+            with self.assertRaisesRegex(errors.RemoteProtocolError, "200 before"):
+                post(client, server.url, (b"x" * 65536 for _ in range(1000)))
+
     def test_an_answer_that_comes_while_a_large_body_goes_out_is_the_answer(self):
         for ending in (hang, half_close, close):
             for content in (bytes(16 << 20), [bytes(1 << 20)] * 16):

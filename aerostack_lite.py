@@ -255,31 +255,33 @@ class _Service:
     def __init__(self, sdk_configuration: SDKConfiguration) -> None: self.sdk_configuration = sdk_configuration
 
     def _call(self, path: str, request_type: Type[BaseModel], response_type: Type[R], request: object, retries: Retries,
-              options: Mapping[str, Any], repeatable: bool = False, structured_errors: Tuple[int, ...] = ()) -> R:
+              options: Any, repeatable: bool = False, structured_errors: Tuple[int, ...] = ()) -> R:
         """Send one request and decode its answer.
 
         repeatable           doing it twice is as good as doing it once
         structured_errors    the statuses for which the API documents {code, message, details}
         """
         operation = Operation(path, request_type, response_type, repeatable, structured_errors)
-        result: R = self._perform(operation, request, retries, dict(options))
+        result: R = self._perform(operation, request, retries, options)
         return result
 
     def _perform(self, operation: Operation, request: object, retries: Retries, options: Dict[str, Any]) -> Any:
         configuration = self.sdk_configuration
-        return _run(_perform(_Call(configuration, operation, request, retries, options), configuration.blocking))
+        return _run(_perform(configuration.blocking, configuration, operation, request, retries, options))
 
 class _AwaitedService(_Service):
     """The same operations, as coroutines."""
 
     async def _perform(self, operation: Operation, request: object, retries: Retries, options: Dict[str, Any]) -> Any:
         configuration = self.sdk_configuration
-        return await _perform(_Call(configuration, operation, request, retries, options), configuration.awaiting)
+        return await _perform(configuration.awaiting, configuration, operation, request, retries, options)
 
 def _twin(operation: Callable[P, R]) -> Callable[P, Coroutine[object, object, R]]:
     """The `_async` twin of an operation: the same method, run where `_call` returns a coroutine."""
     async def twin(self: Any, *args: Any, **options: Any) -> Any:
-        return await operation(_AwaitedService(self.sdk_configuration), *args, **options)  # type: ignore
+        coroutine: Any = operation(_AwaitedService(self.sdk_configuration), *args, **options)  # type: ignore
+        options.clear()  # a password in it should not show in a traceback's locals
+        return await coroutine
 
     twin.__name__ = operation.__name__ + "_async"
     twin.__qualname__ = operation.__qualname__ + "_async"
@@ -1306,7 +1308,6 @@ class _Call:
             raise errors.ArgumentTypeError.about(", ".join(options), "%s takes either a request or its fields as keywords"
                                                  % operation.name)
         model = _validated(operation.request_type, options if request is None else request, operation.name, "body")
-        options.clear()  # a password in it should not show in a traceback's locals
         security = configuration.security() if callable(configuration.security) else configuration.security
         base = configuration.get_server_details()[0] if server_url is None else server_url
         self.operation, self.url = operation, _check_server_url(base) + operation.path
@@ -1715,33 +1716,45 @@ class _AwaitedBlocks:
                 yield block
             block = await self.workers.run(lambda: next(blocks, None))
 
-async def _perform(call: _Call, half: _Blocking) -> Any:
-    """One call: attempts, until there is an answer to decode or an error to raise."""
-    started = half.monotonic()
+async def _perform(half: _Blocking, configuration: SDKConfiguration, operation: Operation, request: object,
+                   retries: Retries, options: Dict[str, Any]) -> Any:
+    """One call, from its arguments to a model or an error that knows all about it."""
+    call = None
     try:
-        client, request = await half.build(call)
-        while True:
-            call.attempts += 1
-            _log_request(call)
-            attempt_started = half.monotonic()
-            try:
-                outcome = await half.send(client, request)
-                if outcome is None:
-                    raise errors.NoResponseError()
-                call.maybe_processed |= not 400 <= outcome.status_code < 500 and outcome.status_code != 503
-            except (errors.ClosedError, errors.ValidationError):
-                call.attempts -= 1  # which never began
-                raise
-            except Exception as error:
-                call.maybe_processed |= not _error_kind(error).never_sent
-                if not await _waits(call, error, half, started, attempt_started):
-                    raise
-            else:
-                if not await _waits(call, outcome, half, started, attempt_started):
-                    return _decode(call.operation, outcome)
+        call = _Call(configuration, operation, request, retries, options)
+        return await _attempts(call, half)
     except AerostackError as error:
-        _annotate(error, call, half.wall())
-        raise
+        if call is not None:
+            _annotate(error, call, half.wall())
+        options.clear()  # from here down, locals hold keys and passwords, which error trackers would send home
+        cause = error.__cause__
+        while cause is not None and not isinstance(error, errors.LocalProtocolError):  # whose cause is the caller's reader
+            cause.__traceback__, cause = None, cause.__cause__
+        raise error.with_traceback(None)
+
+async def _attempts(call: _Call, half: _Blocking) -> Any:
+    """Attempts, until there is an answer to decode or an error to raise."""
+    started = half.monotonic()
+    client, request = await half.build(call)
+    while True:
+        call.attempts += 1
+        _log_request(call)
+        attempt_started = half.monotonic()
+        try:
+            outcome = await half.send(client, request)
+            if outcome is None:
+                raise errors.NoResponseError()
+            call.maybe_processed |= not 400 <= outcome.status_code < 500 and outcome.status_code != 503
+        except (errors.ClosedError, errors.ValidationError):
+            call.attempts -= 1  # which never began
+            raise
+        except Exception as error:
+            call.maybe_processed |= not _error_kind(error).never_sent
+            if not await _waits(call, error, half, started, attempt_started):
+                raise
+        else:
+            if not await _waits(call, outcome, half, started, attempt_started):
+                return _decode(call.operation, outcome)
 
 async def _waits(call: _Call, outcome: Any, half: _Blocking, started: float, attempt_started: float) -> bool:
     """Whether, after a wait, there is to be another attempt."""
@@ -2028,7 +2041,7 @@ class _Connection(http.client.HTTPConnection):
             raise errors.ProxyError("%sit answered %d %s" % (failed, status, _escaped(reason)), status_code=status,
                                     permanent=status < 500)
         if self.buffer:
-            raise errors.ProxyError(failed + "it sent bytes ahead of TLS")
+            raise errors.ProxyError(failed + "it sent bytes ahead of TLS", permanent=True)
         self.interim = 0
 
     def shake_hands(self, target: str) -> None:
@@ -2433,7 +2446,7 @@ def _decode(operation: Operation, response: Any) -> Any:
     if 400 <= status < 600:
         raise errors.SDKError("API error occurred", response, data=data)
     location = response.headers.get("location") if 300 <= status < 400 else None
-    target = ", a redirect to " + _shortened(_shown_url(location), 500) if location else ""
+    target = ", a redirect to " + _shortened(_shown_url(location).partition("?")[0], 500) if location else ""
     raise errors.SDKError("Unexpected response received" + target, response)
 
 def _charset(headers: Any) -> str:
@@ -2488,9 +2501,11 @@ def _default_logger() -> Optional[Logger]:
 
 def _log_request(call: _Call) -> None:
     if call.logger is not None:
-        body = call.content.decode() if isinstance(call.content, bytes) else "<streaming body>"
+        body = "<streaming body>"
+        if isinstance(call.content, bytes):
+            body = "%s\nBytes: %d" % (_masked(call.content.decode(), call), len(call.content))
         call.logger.debug("Request:\nMethod: POST\nURL: %s\nHeaders: %s\nBody: %s\nOperation: %s\nRequest-Id: %s\nAttempt: %d",
-                          _shown_url(call.url), _shown_headers(call.headers), _masked(body, call), call.operation.name,
+                          _shown_url(call.url), _shown_headers(call.headers), body, call.operation.name,
                           call.request_id, call.attempts)
 
 def _log_outcome(call: _Call, outcome: Any, seconds: float, delay: Optional[float]) -> None:
@@ -2500,7 +2515,8 @@ def _log_outcome(call: _Call, outcome: Any, seconds: float, delay: Optional[floa
         text, values = "Request Exception: %s: %s", [type(outcome).__name__, _masked(str(outcome), call)]
     else:
         text, values = "Response:\nStatus Code: %s\nURL: %s\nHeaders: %s\nBody: %s", [
-            outcome.status_code, _shown_url(call.url), str(_shown_headers(outcome.headers)), _masked(outcome.text, call)]
+            outcome.status_code, _shown_url(call.url), str(_shown_headers(outcome.headers)),
+            "%s\nCharacters: %d" % (_masked(outcome.text, call), len(outcome.text))]
     call.logger.debug(text + "\nOperation: %s\nRequest-Id: %s\nAttempt: %d\nMilliseconds: %.1f\nNext attempt: %s", *values,
                       call.operation.name, call.request_id, call.attempts, seconds * 1000,
                       "none" if delay is None else "in %.3f s" % delay)
@@ -2510,7 +2526,7 @@ def _shown_headers(headers: Mapping[str, str]) -> Dict[str, str]:
 
 def _masked(text: str, call: _Call) -> str:
     """Text without the call's secrets, nor what looks like one."""
-    return _safe_text(_without(call.secrets, text)[:_MAX_SHOWN_CHARS])
+    return _escaped(_safe_text(_without(call.secrets, text)[:_MAX_SHOWN_CHARS]))
 
 def _without(secrets: Iterable[str], text: str) -> str:
     for secret in secrets:
@@ -2687,10 +2703,25 @@ def _run(coroutine: Coroutine[object, object, R]) -> R:
 
 def _main(arguments: Optional[List[str]] = None) -> int:
     """One operation from a shell. Exit: 0 done, 1 the API said no, 2 wrong usage, 3 no answer."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["--version"]:
+        print(_version_lines())
+        return 0
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")  # pyright: ignore  # for a terminal that cannot show a character
+    parser = _argument_parser()
+    options, more = parser.parse_known_args(arguments)  # argparse ends the fields at the first option after one
+    for text in [text for text in more if text.startswith("-")]:
+        parser.error("unrecognized argument: " + text.partition("=")[0])
     try:
-        return _run_operation(_argument_parser().parse_args(arguments))
+        _run_operation(options, options.fields + more)
+        sys.stdout.flush()
+        return 0
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:  # the reader of our output had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except (OSError, ValueError, AerostackError) as error:
         status = 1 if isinstance(error, errors.SDKBaseError) else 2
         status = 3 if isinstance(error, (errors.RequestError, errors.NoResponseError)) else status
@@ -2700,7 +2731,8 @@ def _main(arguments: Optional[List[str]] = None) -> int:
             words = "%s: %s" % (getattr(data.code, "value", data.code), data.message)
         if getattr(error, "attempts", 0):
             words += " (request %s, attempts %d)" % (error.request_id, error.attempts)  # type: ignore
-        print("aerostack_lite: " + _escaped(" ".join(words.split())), file=sys.stderr)
+        line_end = "\n" if getattr(_show_progress, "unfinished", False) else ""
+        print(line_end + "aerostack_lite: " + _escaped(" ".join(words.split())), file=sys.stderr)
         return status
 
 def _argument_parser() -> Any:
@@ -2722,7 +2754,7 @@ def _argument_parser() -> Any:
         prog="aerostack_lite.py", parents=[common], description="The Aerostack Platform API from a shell.",
         epilog="A field is name=text, name:=JSON, name=@FILE or name=@- for standard input. Exit: 0 done, 1 the API said no,"
                " 2 wrong usage, 3 no answer.")
-    parser.add_argument("--version", action="version", version=_version_line())
+    parser.add_argument("--version", action="store_true", help="print the version and this file's SHA-256")
     commands = parser.add_subparsers(metavar="OPERATION", dest="operation")
     commands.required = True
     for _, operation, sentence in operations():
@@ -2751,18 +2783,23 @@ def _described(annotation: str) -> str:
     words = {"File": "a file: @PATH", "List": "a JSON list", "Dict": "a JSON object", "Any": "any JSON", "int": "a whole number"}
     return next((words[name] for name in words if name in annotation), "text")
 
-def _version_line() -> str:
+def _version_lines() -> str:
     """The version, and the SHA-256 of this very file to compare with the README's."""
     import hashlib
     try:
-        source = __spec__.loader.get_data(__file__) if __spec__ else open(__file__, "rb").read()  # type: ignore
-    except (AttributeError, NameError, OSError):
+        with open(__file__, "rb") as reader:
+            source = reader.read()
+    except (NameError, OSError):  # piped in, or in a zip
         return "aerostack_lite " + __version__
     return "aerostack_lite %s\nsha256 %s" % (__version__, hashlib.sha256(source).hexdigest())
 
-def _run_operation(options: Any) -> int:
+def _run_operation(options: Any, texts: List[str]) -> None:
     service, operation, _ = next(found for found in operations() if found[1].name == options.operation)
-    fields = dict(_parse_field(text, operation.name) for text in options.fields)
+    fields: Dict[str, Any] = {}
+    for name, value in (_parse_field(text, operation.name) for text in texts):
+        if name in fields:
+            raise errors.ValidationError.about(name, "is given twice")
+        fields[name] = value
     settings: Dict[str, Any] = {"api_key_auth": _read_key(options), "server_url": getattr(options, "server_url", None)}
     if hasattr(options, "timeout"):
         settings["timeout_ms"] = options.timeout * 1000
@@ -2771,10 +2808,9 @@ def _run_operation(options: Any) -> int:
         settings["retry_config"] = RetryConfig("backoff", backoff, True) if options.retries else None
     if hasattr(options, "verbose"):
         settings["debug_logger"] = _StderrLogger()
-    if operation.name == "storage_upload" and sys.stderr.isatty():
-        fields["progress"] = _show_progress
+    progress = {"progress": _show_progress} if operation.name == "storage_upload" and sys.stderr.isatty() else {}
     with SDK(**settings) as sdk:
-        result = getattr(getattr(sdk, service), operation.name)(**fields).model_dump(mode="json")
+        result = getattr(getattr(sdk, service), operation.name)(fields, **progress).model_dump(mode="json")
     if hasattr(options, "field"):
         if options.field not in result:
             raise errors.ValidationError.about("--field", "the answer has %s" % (", ".join(result) or "no fields"))
@@ -2786,7 +2822,6 @@ def _run_operation(options: Any) -> int:
         print(result)
     else:
         print(json.dumps(result, ensure_ascii=False, indent=2 if sys.stdout.isatty() else None))
-    return 0
 
 def _parse_field(text: str, operation: str) -> Tuple[str, Any]:
     name, separator, value = text.partition("=")
@@ -2829,6 +2864,7 @@ def _cell(value: Any) -> str:
 
 def _show_progress(sent: int, total: Optional[int]) -> None:
     bar = "[%s] %3d %%  " % (("#" * (30 * sent // total)).ljust(30, "."), 100 * sent // total) if total else ""
+    _show_progress.unfinished = sent != total  # type: ignore
     print("\r%s%.1f MiB" % (bar, sent / 2**20), end="\n" if sent == total else "", file=sys.stderr, flush=True)
 
 class _StderrLogger:

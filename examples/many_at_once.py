@@ -11,14 +11,14 @@ from local_platform import LocalPlatform
 
 COUNT, AT_ONCE = 1000, 50
 
-
 async def main(key=None, url=None):
     done, started = 0, time.monotonic()
 
     async def square(number):
         nonlocal done
         try:
-            return (await sdk.database.db_query_async(sql="SELECT ? * ? AS square", params=[number, number])).results[0]["square"]
+            found = await sdk.database.db_query_async(sql="SELECT ? * ? AS square", params=[number, number])
+            return found.results and found.results[0]["square"]
         except errors.AerostackError as error:  # one failure need not end the other 999
             return error
         finally:

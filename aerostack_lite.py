@@ -42,6 +42,7 @@ import contextlib
 import errno
 import functools
 import http.client
+import itertools
 import json
 import os
 import re
@@ -377,7 +378,8 @@ class Storage(_Service):
     """Files."""
 
     def storage_upload(
-            self, request: Union[models.StorageUploadRequestBody, models.StorageUploadRequestBodyTypedDict, None] = None,
+            self,
+            request: Union[models.StorageUploadRequestBody, models.StorageUploadRequestBodyTypedDict, None] = None,
             retries: Retries = UNSET, **options: Unpack[StorageUploadOptions]) -> models.StorageUploadResponseBody:
         """Store a `file` under a `key` and return its URL; sent as a stream, however large it is.
 
@@ -420,7 +422,7 @@ _WIRE_NAMES = {"created_at": "createdAt", "expires_at": "expiresAt", "file_name"
 _SECRET_FIELDS = frozenset(["api_key_auth", "password", "token"])
 
 class _DataclassFields:
-    """Makes a model a real dataclass when someone first asks: importing dataclasses takes 6 ms, and no call needs it."""
+    """Makes a model a real dataclass when someone first asks. Importing dataclasses takes 6 ms; no call needs it."""
 
     def __get__(self, instance: object, owner: type) -> Any:
         if owner in (BaseModel, _Request):
@@ -718,11 +720,12 @@ class Request(urllib.request.Request):
 
     def __init__(self, method: str, url: str, headers: Headers, content: Any, timeout_seconds: Optional[float]) -> None:
         parsed = _parse_url(url)
-        self._full_url, self.type, self.host, self.selector = parsed.text, parsed.scheme, parsed.authority, parsed.target
+        self.type, self.host, self.selector, self.fragment = parsed.scheme, parsed.authority, parsed.target, None
+        self._full_url, self.origin_req_host, self.unverifiable = parsed.text, parsed.host, False
+        self._data, self._tunnel_host = None, None
         self.headers = headers  # pyright: ignore[reportIncompatibleVariableOverride]
         self.method, self.content, self.timeout_seconds = method, content, timeout_seconds
         self.unredirected_hdrs: Dict[str, str] = {}
-        self.origin_req_host, self.unverifiable, self.fragment, self._data, self._tunnel_host = parsed.host, False, None, None, None
         self.deadline = _Deadline(_FOREVER)
         self.cancellation: Optional[_Cancellation] = None
 
@@ -957,7 +960,8 @@ class errors:
                      data: Optional[errors.ErrorResponseData] = None) -> None:
             shown = _shortened(body or raw_response.text or '""')
             kind = _shortened(raw_response.headers.get("content-type", '""'), 500)
-            kind = "" if kind == "application/json" else (' Content-Type "%s"' if " " in kind else " Content-Type %s") % kind
+            kind = '"%s"' % kind if " " in kind else kind
+            kind = "" if kind == "application/json" else " Content-Type " + kind
             message = "%sStatus %d%s. Body: %s" % (message and message + ": ", raw_response.status_code, kind, shown)
             super().__init__(_safe_text(message.strip()), raw_response, body)
             self.data = data
@@ -1111,7 +1115,8 @@ def _to_integer(value: Any) -> int:
 
 def _to_boolean(value: Any) -> bool:
     if isinstance(value, str):
-        value = next((i for i, words in enumerate(("0 false no n off f", "1 true yes y on t")) if value.lower() in words.split()), None)
+        words = ("0 false no n off f".split(), "1 true yes y on t".split())
+        value = value.lower() in words[1] if value.lower() in words[0] + words[1] else None
     if isinstance(value, (int, float)) and value in (0, 1):
         return value == 1
     raise _invalid("bool_parsing", "Input should be a valid boolean")
@@ -1128,7 +1133,8 @@ def parse_datetime(datetime_string: str) -> datetime:
     """A datetime from RFC 3339 text or from Unix time as text; naive if the text has no offset. Raises ValueError."""
     if re.fullmatch(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)", datetime_string):
         return _unix_time(float(datetime_string) if "." in datetime_string else int(datetime_string))
-    match = re.fullmatch(r"([0-9]{4})-([0-9]{2})-([0-9]{2})(?:[Tt _]([0-9]{2}):([0-9]{2})(?::([0-9]{2})(?:[.,]([0-9]+))?)?"
+    match = re.fullmatch(r"([0-9]{4})-([0-9]{2})-([0-9]{2})"
+                         r"(?:[Tt _]([0-9]{2}):([0-9]{2})(?::([0-9]{2})(?:[.,]([0-9]+))?)?"
                          r"([Zz]|[+\u2212-][0-9]{2}:?[0-5][0-9])?)?", datetime_string)
     if not match:
         raise ValueError("not a datetime")
@@ -1162,24 +1168,28 @@ def _to_object(value: Any) -> Dict[str, Any]:
 def _to_content(value: Any) -> Any:
     """What an upload can be read from. A str is refused: it is nearly always a path that was meant to be opened."""
     import io
-    is_reader = hasattr(value, "read")
+    is_reader, is_list = hasattr(value, "read"), isinstance(value, (list, tuple))
     if isinstance(value, str):
         words = "Pass bytes, a pathlib.Path or an open binary file; a str might mean either text or a path"
     elif isinstance(value, io.TextIOBase) or is_reader and hasattr(value, "encoding"):
         words = "The file is open as text; open it in binary mode, 'rb'"
     elif getattr(value, "closed", False) is True:
         words = "The file is closed"
-    elif (not is_reader and not isinstance(value, (memoryview, os.PathLike, Iterable)) or isinstance(value, (Mapping, BaseModel))
-          or isinstance(value, (list, tuple)) and not all(isinstance(item, (bytes, bytearray, memoryview)) for item in value)):
+    elif (isinstance(value, (Mapping, BaseModel)) or is_list and not all(isinstance(item, _BYTES) for item in value)
+          or not is_reader and not isinstance(value, (memoryview, os.PathLike, Iterable))):
         words = "Input should be bytes, a path, a binary reader or an iterable of bytes"
     else:
         return value
     raise _invalid("content_type", words)
 
+_BYTES = (bytes, bytearray, memoryview)
+
 def _file_name(file: Any, key: Any) -> str:
     """A name for content that came without one: the path's or open file's own, or the last part of the key."""
     name = os.fspath(file) if isinstance(file, os.PathLike) else getattr(file, "name", None)
-    return os.path.basename(name) if isinstance(name, str) and name and name[0] != "<" else str(key).rpartition("/")[2] or "file"
+    if isinstance(name, str) and name and name[0] != "<":  # "<stdin>"
+        return os.path.basename(name)
+    return str(key).rpartition("/")[2] or "file"
 
 def _nearest(name: object, known: Iterable[str]) -> str:
     import difflib
@@ -1208,7 +1218,8 @@ def _seconds(name: str, value: Any, per_second: float = 1) -> Optional[float]:
 def _security(api_key_auth: Any) -> Union[models.Security, Callable[[], models.Security]]:
     if callable(api_key_auth):
         return lambda: models.Security(api_key_auth=_checked_key(api_key_auth()))
-    return models.Security(api_key_auth=_checked_key(os.environ.get("AEROSTACK_API_KEY", "") if api_key_auth is None else api_key_auth))
+    key = os.environ.get("AEROSTACK_API_KEY", "") if api_key_auth is None else api_key_auth
+    return models.Security(api_key_auth=_checked_key(key))
 
 def _checked_key(value: Any) -> str:
     key = value.decode("latin-1") if isinstance(value, bytes) else value
@@ -1230,10 +1241,10 @@ def _checked_headers(headers: Optional[Mapping[str, str]]) -> Headers:
     checked = {}
     for name, value in (headers or {}).items():
         if not isinstance(name, str) or not name or not _TOKEN.issuperset(name):
-            raise errors.ValidationError.about("http_headers", "a header's name is empty or has characters that no name has")
+            raise errors.ValidationError.about("http_headers", "a name is empty or has characters that no name has")
         value = value.decode("latin-1") if isinstance(value, bytes) else value
         if not isinstance(value, str) or not _is_printable_ascii(value.replace("\t", " ")):
-            raise errors.ValidationError.about("http_headers", "the value of %r must be a string of printable ASCII" % name)
+            raise errors.ValidationError.about("http_headers", "the value of %r must be printable ASCII" % name)
         checked[name.lower()] = value
     return Headers(checked.items())
 
@@ -1264,11 +1275,12 @@ def _parse_url(text: str) -> _Url:
     if not text.lower().startswith(("http://", "https://")):
         raise errors.UnsupportedProtocol("must start with http:// or https://")
     # No host but ASCII: IDNA folds some characters into "/", "@" and ":" (bpo-36216).
-    match = re.fullmatch(r"(?is)(https?)://(?:([^/?#\\\0-\x20\x7f]*)@)?(\[[0-9a-f:.]+\]|[a-z0-9._~!$&'()*+,;=-]+)(?::([0-9]{0,5}))?"
+    match = re.fullmatch(r"(?is)(https?)://(?:([^/?#\\\0-\x20\x7f]*)@)?"
+                         r"(\[[0-9a-f:.]+\]|[a-z0-9._~!$&'()*+,;=-]+)(?::([0-9]{0,5}))?"
                          r"((?:[/?][^#\0-\x1f\x7f]*)?)(#[^\0-\x1f\x7f]*)?", text)
     if not match or not 0 < int(match.group(4) or 1) < 65536:
-        raise errors.UnsupportedProtocol("has no host, a host or port that cannot be (it must be ASCII; write it in its xn--"
-                                         " form), or control characters")
+        raise errors.UnsupportedProtocol("has no host, a host or port that cannot be, or control characters; a host"
+                                         " that is not ASCII goes in its xn-- form")
     url, credentials, target = _Url(), match.group(2), match.group(5)
     url.scheme, url.host = match.group(1).lower(), match.group(3).strip("[]").lower()
     url.port = int(match.group(4) or (443 if url.scheme == "https" else 80))
@@ -1305,14 +1317,15 @@ class _Call:
         http_headers = _checked_headers(options.pop("http_headers", None))
         progress = options.pop("progress", None) if operation.request_type is models.StorageUploadRequestBody else None
         if request is not None and options:
-            raise errors.ArgumentTypeError.about(", ".join(options), "%s takes either a request or its fields as keywords"
-                                                 % operation.name)
+            words = "%s takes either a request or its fields as keywords" % operation.name
+            raise errors.ArgumentTypeError.about(", ".join(options), words)
         model = _validated(operation.request_type, options if request is None else request, operation.name, "body")
         security = configuration.security() if callable(configuration.security) else configuration.security
         base = configuration.get_server_details()[0] if server_url is None else server_url
         self.operation, self.url = operation, _check_server_url(base) + operation.path
         self.retries = _retry_policy(configuration.retry_config if retries is UNSET else retries, operation.repeatable)
-        self.timeout_seconds = _seconds("timeout_ms", configuration.timeout_ms if timeout_ms is None else timeout_ms, 1000)
+        timeout_ms = configuration.timeout_ms if timeout_ms is None else timeout_ms
+        self.timeout_seconds = _seconds("timeout_ms", timeout_ms, 1000)
         self.logger = _default_logger() if configuration.debug_logger is None else configuration.debug_logger
         self.content: Union[bytes, _Multipart]
         if isinstance(model, models.StorageUploadRequestBody):
@@ -1360,7 +1373,7 @@ def _has_text_keys(value: Any) -> bool:
 _PLAIN_TYPES = frozenset([str, int, float, bool, type(None)])
 
 def _plain(value: Any, path: str, above: Tuple[int, ...] = ()) -> Any:
-    """A value as dicts, lists, strings, numbers, booleans and None. ValidationError names the path of what cannot be."""
+    """A value as dicts, lists, strings, numbers, booleans and None. ValidationError says where that is impossible."""
     if value is None or isinstance(value, (str, int)) and not isinstance(value, Enum):
         return value
     if isinstance(value, float):
@@ -1425,7 +1438,8 @@ def _iso_duration(value: timedelta) -> str:
     fraction = ("%.6f" % (abs(value).microseconds / 1e6))[1:].rstrip("0").rstrip(".")
     parts = [(seconds // 3600, "", "H"), (seconds // 60 % 60, "", "M"), (seconds % 60, fraction, "S")]
     clock = "".join("%d%s%s" % part for part in parts if part[0] or part[1])
-    return "-" * (value < timedelta(0)) + "P" + "%dD" % days * bool(days) + ("T" + clock if clock else "" if days else "T0S")
+    sign, days_part = "-" * (value < timedelta(0)), "%dD" % days * bool(days)
+    return "%sP%s%s" % (sign, days_part, "T" + clock if clock else "" if days else "T0S")
 
 class _Multipart:
     """A multipart/form-data body (RFC 7578), in blocks. Each iteration sends it anew, from its start."""
@@ -1443,13 +1457,13 @@ class _Multipart:
             raise errors.ArgumentTypeError.about("progress", "must be a callable (sent, total)")
         boundary = os.urandom(16).hex()
         part = "--" + boundary + '\r\nContent-Disposition: form-data; name="%s"'
-        head = "".join((part + "\r\n\r\n%s\r\n") % field for field in (("key", model.key), ("contentType", model.content_type))
-                       if field[1] is not None)
-        head += (part + '; filename="%s"\r\nContent-Type: %s\r\n\r\n') % ("file", name.translate(_ESCAPES), content_type)
+        fields = [("key", model.key), ("contentType", model.content_type)]
+        head = "".join((part + "\r\n\r\n%s\r\n") % field for field in fields if field[1] is not None)
+        head += part % "file" + '; filename="%s"\r\nContent-Type: %s\r\n\r\n' % (name.translate(_ESCAPES), content_type)
         try:
             self.head, self.tail = head.encode(), ("\r\n--%s--\r\n" % boundary).encode()
         except UnicodeEncodeError:
-            raise errors.ValidationError.about("body", "a key, name or type has lone surrogates, which no text has") from None
+            raise errors.ValidationError.about("body", "a key, name or type has lone surrogates") from None
         self.content_type = "multipart/form-data; boundary=" + boundary
         self.source: Any = model.file.content
         self.source_length: Optional[int] = None
@@ -1580,8 +1594,8 @@ class _Policy:
             return False
         if kind.never_sent or issubclass(kind, errors.TimeoutException):
             return self.never_sent if kind.never_sent else self.timeouts
-        hung_up = kind is errors.RemoteProtocolError and re.search("disconnected|closed connection", str(outcome))  # httpx's
-        return self.lost and bool(getattr(outcome, "connection_lost", kind.connection_lost or hung_up))
+        hung_up = kind is errors.RemoteProtocolError and re.search("disconnected|closed connection", str(outcome))
+        return self.lost and bool(getattr(outcome, "connection_lost", kind.connection_lost or hung_up))  # or httpx's
 
 def _retry_policy(config: Any, repeatable: bool) -> Optional[_Policy]:
     """None means one attempt, as does any strategy but "backoff"."""
@@ -1589,8 +1603,11 @@ def _retry_policy(config: Any, repeatable: bool) -> Optional[_Policy]:
 
 def _error_kind(error: BaseException) -> Type[errors.RequestError]:
     """Our class of an error, or ours of the same name for httpx's, which a client of yours may raise."""
-    kinds = (getattr(errors, base.__name__, None) for base in type(error).__mro__)
-    return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, errors.RequestError)), errors.RequestError)
+    for base in type(error).__mro__:
+        kind = getattr(errors, base.__name__, None)
+        if isinstance(kind, type) and issubclass(kind, errors.RequestError):
+            return kind
+    return errors.RequestError
 
 def _next_delay(call: _Call, outcome: Any, half: _Blocking, started: float) -> Optional[float]:
     """Seconds until the next attempt; None if this outcome is the last. No wait ends past max_elapsed_time."""
@@ -1727,10 +1744,10 @@ async def _perform(half: _Blocking, configuration: SDKConfiguration, operation: 
         if call is not None:
             _annotate(error, call, half.wall())
         options.clear()  # from here down, locals hold keys and passwords, which error trackers would send home
-        cause = error.__cause__
-        while cause is not None and not isinstance(error, errors.LocalProtocolError):  # whose cause is the caller's reader
+        cause = None if isinstance(error, errors.LocalProtocolError) else error.__cause__  # or a reader failed
+        while cause is not None:
             cause.__traceback__, cause = None, cause.__cause__
-        raise error.with_traceback(None)
+        raise error.with_traceback(None)  # noqa: B904  # it is the same one
 
 async def _attempts(call: _Call, half: _Blocking) -> Any:
     """Attempts, until there is an answer to decode or an error to raise."""
@@ -1848,10 +1865,12 @@ class _Pool:
             with self.lock:
                 if self.closed:
                     raise errors.ClosedError("the client is closed")
-                position = next((i for i in range(len(self.idle) - 1, -1, -1) if self.idle[i].key == key), None)
-                connection = _Connection(key, _parse_url(request.full_url), self) if position is None else self.idle.pop(position)
+                kept = next((connection for connection in reversed(self.idle) if connection.key == key), None)
+                if kept is not None:
+                    self.idle.remove(kept)
+                connection = kept or _Connection(key, _parse_url(request.full_url), self)
                 self.active += 1
-            if position is None or connection.is_usable(self.monotonic(), self.wall()):
+            if kept is None or kept.is_usable(self.monotonic(), self.wall()):
                 return connection
             connection.close()
             self.give_back(connection)
@@ -1874,7 +1893,7 @@ class _Pool:
         """Made once, when the first https connection needs it: reading the trust store takes 10 ms."""
         with self.lock:
             self.context = self.context or _default_ssl_context()
-            self.context.options &= ~128  # OP_IGNORE_UNEXPECTED_EOF, which Python 3.8 and 3.9 set with OpenSSL 3 (bpo-43794)
+            self.context.options &= ~128  # OP_IGNORE_UNEXPECTED_EOF, which 3.8 and 3.9 set with OpenSSL 3 (bpo-43794)
             return self.context
 
     def close(self) -> None:
@@ -1935,7 +1954,7 @@ def _bypasses_proxy(no_proxy: str, host: str, port: int) -> bool:
                 continue
             entry = name
         domain = entry.strip("[]").rstrip(".").lstrip("*").lstrip(".")
-        if entry == "*" or domain and (host == domain or host.endswith("." + domain)) or _in_range(host, entry.strip("[]")):
+        if entry == "*" or domain and ("." + host).endswith("." + domain) or _in_range(host, entry.strip("[]")):
             return True
     return False
 
@@ -1947,7 +1966,7 @@ def _in_range(host: str, entry: str) -> bool:
         return False
 
 class _Connection(http.client.HTTPConnection):
-    """One connection, for one exchange at a time. Every wait ends at the request's deadline; nothing read is believed."""
+    """One connection, for one exchange at a time. Every wait ends at the deadline; nothing that is read is believed."""
 
     def __init__(self, key: Tuple[str, str], url: _Url, pool: _Pool) -> None:
         super().__init__(url.host, url.port)
@@ -2058,8 +2077,9 @@ class _Connection(http.client.HTTPConnection):
         except socket.timeout as error:
             raise self.deadline.passed(errors.ConnectTimeout, doing) from error
         except ssl.SSLCertVerificationError as error:
-            raise errors.ConnectError("the certificate of %s is not trusted: %s; a CA of your own goes into SSL_CERT_FILE or"
-                                      " HttpClient(ssl_context=)" % (target, error.verify_message), permanent=True) from error
+            words = ("the certificate of %s is not trusted: %s; a CA of your own goes into SSL_CERT_FILE or"
+                     " HttpClient(ssl_context=)")
+            raise errors.ConnectError(words % (target, error.verify_message), permanent=True) from error
         except (OSError, ValueError) as error:
             hint = " (it does not seem to speak TLS)" if "WRONG_VERSION_NUMBER" in str(error) else ""
             permanent = isinstance(error, ssl.SSLError) and "eof" not in str(error).lower()
@@ -2266,7 +2286,8 @@ def _resolve(host: str, port: int, deadline: _Deadline, cancellation: Optional[_
         raise error
     return addresses  # type: ignore
 
-def _dial(addresses: List[Any], target: str, deadline: _Deadline, cancellation: Optional[_Cancellation]) -> socket.socket:
+def _dial(addresses: List[Any], target: str, deadline: _Deadline,
+          cancellation: Optional[_Cancellation]) -> socket.socket:
     """The first address to accept. The next is tried when one fails, or has been silent for 250 ms (RFC 8305)."""
     waiting, failure = list(addresses), OSError("the name has no address")
     with selectors.DefaultSelector() as selector:
@@ -2290,7 +2311,7 @@ def _dial(addresses: List[Any], target: str, deadline: _Deadline, cancellation: 
                 if cancellation:
                     cancellation.watch(functools.partial(_shut, *trying))
                 left = deadline.left(errors.ConnectTimeout, "connecting to " + target)
-                patience = left if not waiting else _NEXT_ADDRESS_SECONDS if left is None else min(left, _NEXT_ADDRESS_SECONDS)
+                patience = min(_FOREVER if left is None else left, _NEXT_ADDRESS_SECONDS) if waiting else left
                 ready: List[Any] = [key.fileobj for key, _ in selector.select(patience)]
                 for sock in ready:
                     selector.unregister(sock)
@@ -2451,8 +2472,8 @@ def _decode(operation: Operation, response: Any) -> Any:
 
 def _charset(headers: Any) -> str:
     """The charset that a body's type names, of those that text is in (idna and punycode take quadratic time)."""
-    match = re.search(r'(?i);\s*charset="?((?:utf|us-ascii|ascii|iso|latin|windows|cp|koi8|gb|big5|shift_?jis|euc)[\w-]*)',
-                      headers.get("content-type", ""))
+    match = re.search(r'(?i);\s*charset="?((?:utf|us-ascii|ascii|iso|latin|windows|cp|koi8|gb|big5|shift_?jis|euc)'
+                      r"[\w-]*)", headers.get("content-type", ""))
     try:
         b"".decode(match.group(1) if match else "utf-8")
     except LookupError:
@@ -2472,15 +2493,11 @@ def _parse_json(data: bytes, charset: str = "utf-8") -> Any:
 
 def _check_depth(text: str) -> None:
     """json's own limit is above what a small thread stack holds, on Python 3.12 and later (gh-113655)."""
-    if text.count("[") + text.count("{") <= _MAX_JSON_DEPTH:
-        return
-    brackets = re.sub(r'"(?:[^"\\]|\\.)*"?|[^][{}"]+', "", text)
-    for _ in range(_MAX_JSON_DEPTH):  # each time, all innermost pairs go
-        brackets, before = brackets.replace("[]", "").replace("{}", ""), brackets
-        if brackets == before:
-            break
-    if len(brackets) > _MAX_JSON_DEPTH:
-        raise ValueError("the JSON is nested too deeply")
+    if text.count("[") + text.count("{") > _MAX_JSON_DEPTH:
+        brackets = re.sub(r'"(?:[^"\\]|\\.)*"?|[^][{}"]+', "", text)
+        depths = itertools.accumulate(map({"[": 1, "{": 1, "]": -1, "}": -1}.__getitem__, brackets))
+        if max(depths, default=0) > _MAX_JSON_DEPTH:
+            raise ValueError("the JSON is nested too deeply")
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError("%s is not JSON" % name)
@@ -2489,9 +2506,11 @@ _decode_json = json.JSONDecoder(parse_constant=_refuse_constant).decode
 
 # ---- Logs: what may be shown -----------------------------------------------------------------------------------------
 
-_SHOWN_HEADERS = frozenset(["accept", "accept-encoding", "connection", "content-encoding", "content-length", "content-type",
-                            "date", "host", "retry-after", "server", "transfer-encoding", "user-agent", "x-request-id"])
-_SECRET_MEMBER = re.compile(r'(?i)("[^"\\]{0,40}(?:passw|secret|token|api_?key|authoriz|cookie)[^"\\]{0,40}"\s*:\s*)"(?:[^"\\]|\\.)*"?')
+_SHOWN_HEADERS = frozenset(["accept", "accept-encoding", "connection", "content-encoding", "content-length",
+                            "content-type", "date", "host", "retry-after", "server", "transfer-encoding", "user-agent",
+                            "x-request-id"])
+_SECRET_MEMBER = re.compile(r'(?i)("[^"\\]{0,40}(?:passw|secret|token|api_?key|authoriz|cookie)[^"\\]{0,40}"\s*:\s*)'
+                            r'"(?:[^"\\]|\\.)*"?')
 
 def _default_logger() -> Optional[Logger]:
     """logging.getLogger("aerostack_lite") where that would say anything; a program that logs has imported logging."""
@@ -2504,7 +2523,8 @@ def _log_request(call: _Call) -> None:
         body = "<streaming body>"
         if isinstance(call.content, bytes):
             body = "%s\nBytes: %d" % (_masked(call.content.decode(), call), len(call.content))
-        call.logger.debug("Request:\nMethod: POST\nURL: %s\nHeaders: %s\nBody: %s\nOperation: %s\nRequest-Id: %s\nAttempt: %d",
+        call.logger.debug("Request:\nMethod: POST\nURL: %s\nHeaders: %s\nBody: %s\nOperation: %s\nRequest-Id: %s\n"
+                          "Attempt: %d",
                           _shown_url(call.url), _shown_headers(call.headers), body, call.operation.name,
                           call.request_id, call.attempts)
 
@@ -2517,7 +2537,8 @@ def _log_outcome(call: _Call, outcome: Any, seconds: float, delay: Optional[floa
         text, values = "Response:\nStatus Code: %s\nURL: %s\nHeaders: %s\nBody: %s", [
             outcome.status_code, _shown_url(call.url), str(_shown_headers(outcome.headers)),
             "%s\nCharacters: %d" % (_masked(outcome.text, call), len(outcome.text))]
-    call.logger.debug(text + "\nOperation: %s\nRequest-Id: %s\nAttempt: %d\nMilliseconds: %.1f\nNext attempt: %s", *values,
+    text += "\nOperation: %s\nRequest-Id: %s\nAttempt: %d\nMilliseconds: %.1f\nNext attempt: %s"
+    call.logger.debug(text, *values,
                       call.operation.name, call.request_id, call.attempts, seconds * 1000,
                       "none" if delay is None else "in %.3f s" % delay)
 
@@ -2708,7 +2729,7 @@ def _main(arguments: Optional[List[str]] = None) -> int:
         print(_version_lines())
         return 0
     if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="backslashreplace")  # pyright: ignore  # for a terminal that cannot show a character
+        sys.stdout.reconfigure(errors="backslashreplace")  # pyright: ignore  # for a terminal with few characters
     parser = _argument_parser()
     options, more = parser.parse_known_args(arguments)  # argparse ends the fields at the first option after one
     for text in [text for text in more if text.startswith("-")]:
@@ -2740,7 +2761,8 @@ def _argument_parser() -> Any:
     common = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
     flags: List[Tuple[str, str, Dict[str, Any]]] = [
         ("--server-url", "the server (default: AEROSTACK_SERVER_URL, else production)", {"metavar": "URL"}),
-        ("--local", "the server at " + SERVERS[1], {"action": "store_const", "const": SERVERS[1], "dest": "server_url"}),
+        ("--local", "the server at " + SERVERS[1],
+         {"action": "store_const", "const": SERVERS[1], "dest": "server_url"}),
         ("--key-file", "a file with the API key (default: AEROSTACK_API_KEY, else asked for)", {"metavar": "FILE"}),
         ("--timeout", "for one attempt (default: 60)", {"metavar": "SECONDS", "type": float}),
         ("--retries", "how long to try again, whatever the operation; 0: never", {"metavar": "SECONDS", "type": float}),
@@ -2752,18 +2774,19 @@ def _argument_parser() -> Any:
         common.add_argument(flag, help=meaning, **settings)
     parser = argparse.ArgumentParser(
         prog="aerostack_lite.py", parents=[common], description="The Aerostack Platform API from a shell.",
-        epilog="A field is name=text, name:=JSON, name=@FILE or name=@- for standard input. Exit: 0 done, 1 the API said no,"
-               " 2 wrong usage, 3 no answer.")
+        epilog="A field is name=text, name:=JSON, name=@FILE or name=@- for standard input. Exit: 0 done, 1 the API"
+               " said no, 2 wrong usage, 3 no answer.")
     parser.add_argument("--version", action="store_true", help="print the version and this file's SHA-256")
     commands = parser.add_subparsers(metavar="OPERATION", dest="operation")
     commands.required = True
     for _, operation, sentence in operations():
-        lines = ["  %-14s %s%s" % (field.name, _described(field.annotation), ", optional" if field.default is None else "")
+        lines = ["  %-14s %s%s" % (field.name, _described(field.annotation), ", optional" * (field.default is None))
                  for field in operation.request_type._fields()]
+        example = _EXAMPLES[operation.name]
         command = commands.add_parser(
             operation.name, parents=[common], help=sentence, description=sentence,
             formatter_class=argparse.RawDescriptionHelpFormatter,
-            epilog="\n".join(["fields:", *lines, "", "example:", "  %s %s" % (operation.name, _EXAMPLES[operation.name])]))
+            epilog="\n".join(["fields:", *lines, "", "example:", "  %s %s" % (operation.name, example)]))
         command.add_argument("fields", nargs="*", metavar="name=value", help="the fields of the request")
     return parser
 
@@ -2780,7 +2803,8 @@ _EXAMPLES = {
 }
 
 def _described(annotation: str) -> str:
-    words = {"File": "a file: @PATH", "List": "a JSON list", "Dict": "a JSON object", "Any": "any JSON", "int": "a whole number"}
+    words = {"File": "a file: @PATH", "List": "a JSON list", "Dict": "a JSON object", "Any": "any JSON",
+             "int": "a whole number"}
     return next((words[name] for name in words if name in annotation), "text")
 
 def _version_lines() -> str:

@@ -2094,9 +2094,11 @@ class _Connection(http.client.HTTPConnection):
             return self.send(self.head(request, len(content)) + content, watchful=len(content) > _RECEIVE_BYTES)
         length = content.measure() if isinstance(content, _Multipart) else None
         head = self.head(request, length)
-        for block in content:
+        for count, block in enumerate(content):
             if not len(block):
                 continue
+            if count % 4 == 3 and self.has_answer():  # seldom enough to cost nothing
+                return False
             framed = b"%x\r\n%b\r\n" % (len(block), block) if length is None else block
             framed, head = b"".join([head, framed]) if head else framed, b""
             if not self.send(framed, watchful=True):
@@ -2124,8 +2126,6 @@ class _Connection(http.client.HTTPConnection):
         """
         view = memoryview(data)  # whose repr in a traceback shows no key
         while view:
-            if watchful and self.has_answer():
-                return False
             try:
                 self.sock.settimeout(0)
                 view = view[self.sock.send(view) :]
@@ -2134,9 +2134,11 @@ class _Connection(http.client.HTTPConnection):
                     if self.has_answer():
                         return False
                     raise errors.WriteError("the connection broke while the request was sent: %s" % error) from error
-                with selectors.DefaultSelector() as selector:
+                with _Selector() as selector:
                     selector.register(self.sock, selectors.EVENT_WRITE | selectors.EVENT_READ * watchful)
                     selector.select(self.deadline.left(errors.WriteTimeout, "sending the request"))
+                if watchful and self.has_answer():
+                    return False
         return True
 
     def has_answer(self) -> bool:
@@ -2268,6 +2270,8 @@ class _Connection(http.client.HTTPConnection):
         self.buffer = b""
         super().close()
 
+_Selector = getattr(selectors, "PollSelector", selectors.DefaultSelector)  # poll needs no descriptor of its own
+
 def _too_large(max_bytes: int) -> errors.RemoteProtocolError:
     return errors.RemoteProtocolError("the response's body is larger than max_response_bytes=%d" % max_bytes)
 
@@ -2290,7 +2294,7 @@ def _dial(addresses: List[Any], target: str, deadline: _Deadline,
           cancellation: Optional[_Cancellation]) -> socket.socket:
     """The first address to accept. The next is tried when one fails, or has been silent for 250 ms (RFC 8305)."""
     waiting, failure = list(addresses), OSError("the name has no address")
-    with selectors.DefaultSelector() as selector:
+    with _Selector() as selector:
         try:
             while waiting or selector.get_map():
                 if waiting:

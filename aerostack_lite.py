@@ -2327,7 +2327,7 @@ def _dial(addresses: List[Any], target: str, deadline: _Deadline,
             raise failure
         finally:
             for key in list(selector.get_map().values()):
-                key.fileobj.close()
+                key.fileobj.close()  # pyright: ignore
 
 def _shut(*socks: Any) -> None:
     """End whatever other threads wait for on sockets. Shutdown does that, close does not (python/cpython#111358)."""

@@ -5,6 +5,7 @@ import contextlib
 import datetime
 import functools
 import os
+import random
 import platform
 import shutil
 import ssl
@@ -63,12 +64,10 @@ class Row:
 
 
 def paired(rounds, contenders, measure):
-    """measure(contender) for all of them in every round, each round starting with another one -> samples."""
-    contenders = list(contenders)
+    """measure(contender) for all of them in every round, in another order each time -> samples."""
     samples = {name: [] for name in contenders}
     for number in range(rounds):
-        first = number % len(contenders)
-        for name in contenders[first:] + contenders[:first]:
+        for name in random.Random(number).sample(sorted(samples), len(samples)):  # nobody has always the same before it
             samples[name].append(measure(name))
     return samples
 

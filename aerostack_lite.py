@@ -82,7 +82,7 @@ SPEAKEASY_GENERATOR_VERSION = ""  # the official SDK is generated; this file is 
 
 _DEFAULT_TIMEOUT_MS = 60_000  # one attempt, from resolving the name to the last byte; an AI answer takes its time
 _DEFAULT_ATTEMPTS = 3  # by default a failed call is repeated twice
-_MAX_CONNECTIONS = 100  # at once, per client; httpx's number
+_MAX_CONNECTIONS = 100  # kept open, per client; httpx's number
 _MAX_IDLE_SECONDS = 30  # below the 60 s after which AWS load balancers hang up without a word
 _MAX_RESPONSE_BYTES = 64 * 1024 * 1024  # as received, and again after decompression
 _MAX_HEAD_BYTES = 64 * 1024  # status line and headers, or the trailers after a chunked body
@@ -115,7 +115,6 @@ class Unset:
     def __reduce__(self) -> str: return "UNSET"
 
 UNSET = Unset()
-
 
 # ---- Types for checkers: seen by mypy, pyright and editors, nothing at run time --------------------------------------
 
@@ -1336,13 +1335,13 @@ class _Call:
                 self.content, content_type = _json_bytes(model), "application/json"
             except errors.ValidationError as error:
                 raise errors.ValidationError(operation.name, error.within("body")) from None
+        self.request_id: str = http_headers.get("x-request-id", os.urandom(16).hex())
         headers = {"Accept": "application/json", "Accept-Encoding": "gzip, deflate", "Content-Type": content_type,
                    "User-Agent": configuration.user_agent, "X-Aerostack-Key": security.api_key_auth,
-                   "X-Request-ID": os.urandom(16).hex()}
+                   "X-Request-ID": self.request_id}
         if http_headers:  # one of each name, whatever its case
             headers = {name: value for name, value in headers.items() if name not in http_headers}
         self.headers = dict(headers, **http_headers)
-        self.request_id: str = http_headers.get("x-request-id") or headers["X-Request-ID"]
         self.secrets = [secret for secret in (security.api_key_auth, getattr(model, "password", None)) if secret]
         self.attempts, self.maybe_processed, self.consumed = 0, False, False
 
@@ -1530,7 +1529,7 @@ class _Multipart:
             raise errors.LocalProtocolError("the upload's source ended after %d of %d bytes" % (length - left, length))
 
     def pieces(self, stack: contextlib.ExitStack) -> Iterator[Any]:
-        """The source as it comes; b"" at the end of a file."""
+        """The source as it comes, in pieces of any size."""
         source = self.source
         if isinstance(source, memoryview):
             yield source

@@ -37,12 +37,8 @@ which a call passes through: encode, retries, transport, decode.
 
 from __future__ import annotations
 
-import base64
-import contextlib
 import errno
 import functools
-import http.client
-import itertools
 import json
 import os
 import re
@@ -51,8 +47,6 @@ import socket
 import sys
 import threading
 import time
-import urllib.parse
-import urllib.request
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import date, datetime, timedelta, timezone
@@ -102,14 +96,7 @@ _LONGEST_SECONDS = 20 * 86_400  # 2**31 ms, where poll() overflows, is not far
 
 class Unset:
     """The type of `UNSET`: no value was given, or none came back (which is not None, a JSON null)."""
-
-    _only: Unset | None = None
-
-    def __new__(cls) -> Unset:
-        if cls._only is None:
-            cls._only = super().__new__(cls)
-        return cls._only
-
+    def __new__(cls) -> Unset: return UNSET if "UNSET" in globals() else super().__new__(cls)
     def __bool__(self) -> Literal[False]: return False
     def __repr__(self) -> str: return "Unset()"
     def __reduce__(self) -> str: return "UNSET"
@@ -121,7 +108,8 @@ UNSET = Unset()
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import ssl
-    from typing import IO, Any, Callable, Coroutine, Dict, List, NoReturn, Optional, Sequence, Set
+    import urllib.request
+    from typing import IO, Any, Callable, Coroutine, Dict, Generator, List, NoReturn, Optional, Sequence, Set
     from typing import Protocol, Tuple, Type, TypeVar, Union
 
     from typing_extensions import Buffer, Literal, NotRequired, ParamSpec, TypeAlias, TypedDict, Unpack
@@ -139,7 +127,6 @@ if TYPE_CHECKING:
     Conversation: TypeAlias = "Sequence[Union[models.Messages, models.MessagesTypedDict]]"
     Progress: TypeAlias = Callable[[int, Optional[int]], object]
     Problem: TypeAlias = Tuple[Tuple[Any, ...], str, str]  # where, what kind, in words
-
     class Logger(Protocol):
         def debug(self, msg: str, *args: Any, **kwargs: Any) -> None: ...
 
@@ -185,23 +172,15 @@ class SDK:
         async_client: Any = None, retry_config: Retries = UNSET, timeout_ms: Optional[float] = None,
         debug_logger: Optional[Logger] = None, *, max_workers: int = _MAX_WORKERS,
     ) -> None:
-        self.sdk_configuration = configuration = SDKConfiguration()
-        configuration.security = _security(api_key_auth)
-        configuration.server_idx = server_idx
-        configuration.server_url = _template_url(server_url, url_params or {})
-        configuration.retry_config = retry_config
-        configuration.timeout_ms = timeout_ms
-        configuration.debug_logger = debug_logger
-        configuration.check()
-        configuration.blocking = _Blocking(client)
-        configuration.awaiting = _Awaiting(async_client, max_workers)
-        self.ai = Ai(configuration)
-        self.authentication = Authentication(configuration)
-        self.cache = Cache(configuration)
-        self.database = Database(configuration)
-        self.queue = Queue(configuration)
-        self.services = Services(configuration)
-        self.storage = Storage(configuration)
+        self.sdk_configuration = shared = SDKConfiguration()
+        shared.security, shared.server_idx = _security(api_key_auth), server_idx
+        shared.server_url = _filled_template(server_url, url_params or {})
+        shared.retry_config, shared.timeout_ms, shared.debug_logger = retry_config, timeout_ms, debug_logger
+        shared.check()
+        shared.blocking, shared.awaiting = _Blocking(client), _Awaiting(async_client, max_workers)
+        self.ai, self.authentication, self.cache = Ai(shared), Authentication(shared), Cache(shared)
+        self.database, self.queue = Database(shared), Queue(shared)
+        self.services, self.storage = Services(shared), Storage(shared)
 
     def close(self) -> None:
         """Close the synchronous half: its connections go, retries that wait end at once. Twice is fine."""
@@ -221,11 +200,11 @@ class SDKConfiguration:
 
     language, openapi_doc_version, sdk_version, user_agent = "python", OPENAPI_DOC_VERSION, __version__, USER_AGENT
     security: Union[models.Security, Callable[[], models.Security]]
-    server_idx: Optional[int]
-    server_url: Optional[str]
-    retry_config: Retries
-    timeout_ms: Optional[float]
-    debug_logger: Optional[Logger]
+    server_idx: Optional[int] = None
+    server_url: Optional[str] = None
+    retry_config: Retries = UNSET
+    timeout_ms: Optional[float] = None
+    debug_logger: Optional[Logger] = None
     blocking: _Blocking
     awaiting: _Awaiting
     client = property(lambda self: self.blocking.client)  # None once closed, as is the next
@@ -233,15 +212,14 @@ class SDKConfiguration:
 
     def get_server_details(self) -> Tuple[str, Dict[str, str]]:
         """The server's URL without a slash at its end, and an empty dict: the official SDK's shape."""
-        if self.server_url:
-            return self.server_url.rstrip("/"), {}
-        if self.server_idx is None:
-            return (os.environ.get("AEROSTACK_SERVER_URL") or SERVERS[0]).rstrip("/"), {}
-        if isinstance(self.server_idx, bool) or not isinstance(self.server_idx, int):
+        index = self.server_idx
+        if self.server_url: return self.server_url.rstrip("/"), {}
+        if index is None: return (os.environ.get("AEROSTACK_SERVER_URL") or SERVERS[0]).rstrip("/"), {}
+        if isinstance(index, bool) or not isinstance(index, int):
             raise errors.ArgumentTypeError.about("server_idx", "must be an integer")
-        if not 0 <= self.server_idx < len(SERVERS):
+        if not 0 <= index < len(SERVERS):
             raise errors.ArgumentIndexError.about("server_idx", "must be 0 to %d" % (len(SERVERS) - 1))
-        return SERVERS[self.server_idx], {}
+        return SERVERS[index], {}
 
     def check(self) -> None:
         """Raise ValidationError if a call could not even begin."""
@@ -254,27 +232,24 @@ class _Service:
 
     def __init__(self, sdk_configuration: SDKConfiguration) -> None: self.sdk_configuration = sdk_configuration
 
-    def _call(self, path: str, request_type: Type[BaseModel], response_type: Type[R], request: object, retries: Retries,
-              options: Any, repeatable: bool = False, structured_errors: Tuple[int, ...] = ()) -> R:
+    def _call(self, path: str, response_type: Type[R], request: object, retries: Retries, options: Any,
+              repeatable: bool = False, structured_errors: Tuple[int, ...] = ()) -> R:
         """Send one request and decode its answer.
 
         repeatable           doing it twice is as good as doing it once
         structured_errors    the statuses for which the API documents {code, message, details}
         """
-        operation = Operation(path, request_type, response_type, repeatable, structured_errors)
-        result: R = self._perform(operation, request, retries, options)
-        return result
+        operation = Operation(path, response_type, repeatable, structured_errors)
+        return self._perform(operation, request, retries, options)  # type: ignore
 
-    def _perform(self, operation: Operation, request: object, retries: Retries, options: Dict[str, Any]) -> Any:
-        configuration = self.sdk_configuration
-        return _run(_perform(configuration.blocking, configuration, operation, request, retries, options))
+    def _perform(self, operation: Operation, *given: Any) -> Any:
+        return _run(_perform(self.sdk_configuration.blocking, self.sdk_configuration, operation, *given))
 
 class _AwaitedService(_Service):
     """The same operations, as coroutines."""
 
-    async def _perform(self, operation: Operation, request: object, retries: Retries, options: Dict[str, Any]) -> Any:
-        configuration = self.sdk_configuration
-        return await _perform(configuration.awaiting, configuration, operation, request, retries, options)
+    def _perform(self, operation: Operation, *given: Any) -> Any:
+        return _perform(self.sdk_configuration.awaiting, self.sdk_configuration, operation, *given)
 
 def _twin(operation: Callable[P, R]) -> Callable[P, Coroutine[object, object, R]]:
     """The `_async` twin of an operation: the same method, run where `_call` returns a coroutine."""
@@ -283,8 +258,7 @@ def _twin(operation: Callable[P, R]) -> Callable[P, Coroutine[object, object, R]
         options.clear()  # a password in it should not show in a traceback's locals
         return await coroutine
 
-    twin.__name__ = operation.__name__ + "_async"
-    twin.__qualname__ = operation.__qualname__ + "_async"
+    twin.__name__, twin.__qualname__ = operation.__name__ + "_async", operation.__qualname__ + "_async"
     twin.__doc__ = "`%s`, awaited. %s" % (operation.__name__, operation.__doc__)
     twin.__wrapped__ = operation  # type: ignore  # so that help() shows the same parameters
     return twin  # type: ignore
@@ -295,7 +269,7 @@ class Ai(_Service):
     def ai_chat(self, request: Union[models.AiChatRequestBody, models.AiChatRequestBodyTypedDict, None] = None,
                 retries: Retries = UNSET, **options: Unpack[AiChatOptions]) -> models.AiChatResponseBody:
         """Answer a conversation: `messages` of {role, content}, by the platform's `model` or one you name."""
-        return self._call("/ai/chat", models.AiChatRequestBody, models.AiChatResponseBody, request, retries, options)
+        return self._call("/ai/chat", models.AiChatResponseBody, request, retries, options)
 
     ai_chat_async = _twin(ai_chat)
 
@@ -306,18 +280,15 @@ class Authentication(_Service):
             self, request: Union[models.AuthSigninRequestBody, models.AuthSigninRequestBodyTypedDict, None] = None,
             retries: Retries = UNSET, **options: Unpack[AuthSigninOptions]) -> models.AuthResponse:
         """Exchange a user's `email` and `password` for a token."""
-        return self._call("/auth/signin", models.AuthSigninRequestBody, models.AuthResponse, request, retries, options,
-                          repeatable=True, structured_errors=(401,))
+        return self._call("/auth/signin", models.AuthResponse, request, retries, options, True, (401,))
 
     def auth_signup(
             self, request: Union[models.AuthSignupRequestBody, models.AuthSignupRequestBodyTypedDict, None] = None,
             retries: Retries = UNSET, **options: Unpack[AuthSignupOptions]) -> models.AuthResponse:
         """Create a user with `email` and `password`, a `name` and any `metadata`, and sign in."""
-        return self._call("/auth/signup", models.AuthSignupRequestBody, models.AuthResponse, request, retries, options,
-                          structured_errors=(400, 409))
+        return self._call("/auth/signup", models.AuthResponse, request, retries, options, False, (400, 409))
 
-    auth_signin_async = _twin(auth_signin)
-    auth_signup_async = _twin(auth_signup)
+    auth_signin_async, auth_signup_async = _twin(auth_signin), _twin(auth_signup)
 
 class Cache(_Service):
     """JSON values under keys."""
@@ -325,17 +296,14 @@ class Cache(_Service):
     def cache_get(self, request: Union[models.CacheGetRequestBody, models.CacheGetRequestBodyTypedDict, None] = None,
                   retries: Retries = UNSET, **options: Unpack[CacheGetOptions]) -> models.CacheGetResponseBody:
         """Read the value under a `key`; `exists` is False where there is none, or no longer."""
-        return self._call("/cache/get", models.CacheGetRequestBody, models.CacheGetResponseBody, request, retries,
-                          options, repeatable=True)
+        return self._call("/cache/get", models.CacheGetResponseBody, request, retries, options, repeatable=True)
 
     def cache_set(self, request: Union[models.CacheSetRequestBody, models.CacheSetRequestBodyTypedDict, None] = None,
                   retries: Retries = UNSET, **options: Unpack[CacheSetOptions]) -> models.CacheSetResponseBody:
         """Store a JSON `value` under a `key`, for `ttl` seconds or for good."""
-        return self._call("/cache/set", models.CacheSetRequestBody, models.CacheSetResponseBody, request, retries,
-                          options, repeatable=True)
+        return self._call("/cache/set", models.CacheSetResponseBody, request, retries, options, repeatable=True)
 
-    cache_get_async = _twin(cache_get)
-    cache_set_async = _twin(cache_set)
+    cache_get_async, cache_set_async = _twin(cache_get), _twin(cache_set)
 
 class Database(_Service):
     """SQL."""
@@ -343,8 +311,7 @@ class Database(_Service):
     def db_query(self, request: Union[models.DbQueryRequestBody, models.DbQueryRequestBodyTypedDict, None] = None,
                  retries: Retries = UNSET, **options: Unpack[DbQueryOptions]) -> models.DbQueryResult:
         """Run one `sql` statement with `params` bound to its placeholders; rows come back as dicts."""
-        return self._call("/db/query", models.DbQueryRequestBody, models.DbQueryResult, request, retries, options,
-                          structured_errors=(400, 401, 500))
+        return self._call("/db/query", models.DbQueryResult, request, retries, options, False, (400, 401, 500))
 
     db_query_async = _twin(db_query)
 
@@ -355,8 +322,7 @@ class Queue(_Service):
             self, request: Union[models.QueueEnqueueRequestBody, models.QueueEnqueueRequestBodyTypedDict, None] = None,
             retries: Retries = UNSET, **options: Unpack[QueueEnqueueOptions]) -> models.QueueEnqueueResponseBody:
         """Enqueue a job of a `type` with its `data`, to be run at once or after `delay` seconds."""
-        return self._call("/queue/enqueue", models.QueueEnqueueRequestBody, models.QueueEnqueueResponseBody, request,
-                          retries, options)
+        return self._call("/queue/enqueue", models.QueueEnqueueResponseBody, request, retries, options)
 
     queue_enqueue_async = _twin(queue_enqueue)
 
@@ -368,8 +334,7 @@ class Services(_Service):
             request: Union[models.ServicesInvokeRequestBody, models.ServicesInvokeRequestBodyTypedDict, None] = None,
             retries: Retries = UNSET, **options: Unpack[ServicesInvokeOptions]) -> models.ServicesInvokeResponseBody:
         """Call the service named `service_name` with `data`."""
-        return self._call("/services/invoke", models.ServicesInvokeRequestBody, models.ServicesInvokeResponseBody,
-                          request, retries, options)
+        return self._call("/services/invoke", models.ServicesInvokeResponseBody, request, retries, options)
 
     services_invoke_async = _twin(services_invoke)
 
@@ -386,30 +351,24 @@ class Storage(_Service):
         binary read(), or an iterable of bytes. `progress(sent, total)` is called with the body's bytes as they leave;
         total is None where the length is not known beforehand.
         """
-        return self._call("/storage/upload", models.StorageUploadRequestBody, models.StorageUploadResponseBody, request,
-                          retries, options, repeatable=True)
+        return self._call("/storage/upload", models.StorageUploadResponseBody, request, retries, options, True)
 
     storage_upload_async = _twin(storage_upload)
 
 class Operation:
     """One operation of the API: where it is, what goes in, what comes back."""
 
-    __slots__ = ("name", "path", "repeatable", "request_type", "response_type", "structured_errors")
-
-    def __init__(self, path: str, request_type: Type[BaseModel], response_type: Type[Any], repeatable: bool,
-                 structured_errors: Tuple[int, ...]) -> None:
-        self.path, self.name = path, path[1:].replace("/", "_")
-        self.request_type, self.response_type = request_type, response_type
+    def __init__(self, path: str, response_type: Any, repeatable: bool, structured_errors: Tuple[int, ...]) -> None:
+        self.path, self.name, self.response_type = path, path[1:].replace("/", "_"), response_type
+        self.request_type = getattr(models, path.title().replace("/", "") + "RequestBody")  # which is named for it
         self.repeatable, self.structured_errors = repeatable, structured_errors
 
 def operations() -> List[Tuple[str, Operation, str]]:
     """All operations, as (service, operation, sentence): each method is asked what it would send."""
     class Recorder(_Service):
-        def _perform(self, operation: Operation, request: object, retries: Retries, options: Dict[str, Any]) -> Any:
-            return operation
+        def _perform(self, operation: Operation, *_: Any) -> Any: return operation
 
-    recorder = Recorder(SDKConfiguration())
-    return [(service.__name__.lower(), method(recorder), method.__doc__.partition("\n")[0])
+    return [(service.__name__.lower(), method(Recorder(SDKConfiguration())), str(method.__doc__).partition("\n")[0])
             for service in (Ai, Authentication, Cache, Database, Queue, Services, Storage)
             for name, method in vars(service).items() if name + "_async" in vars(service)]
 
@@ -424,8 +383,7 @@ class _DataclassFields:
     """Makes a model a real dataclass when someone first asks. Importing dataclasses takes 6 ms; no call needs it."""
 
     def __get__(self, instance: object, owner: type) -> Any:
-        if owner in (BaseModel, _Request):
-            raise AttributeError  # they have no fields of their own
+        if owner in (BaseModel, _Request): raise AttributeError  # they have no fields of their own
         if "_dataclass_fields" not in vars(owner):
             import dataclasses
             dataclass: Any = dataclasses.dataclass(init=False, repr=False, eq=False)(owner)
@@ -464,8 +422,7 @@ class BaseModel:
         dumped = {}
         for field in self._fields():
             value = self.__dict__.get(field.name, field.default)
-            if value is UNSET or value is None and field.default is None:
-                continue
+            if value is UNSET or value is None and field.default is None: continue
             if isinstance(value, BaseModel):
                 value = value.model_dump(by_alias=by_alias, mode=mode)
             elif isinstance(value, list) and value and isinstance(value[0], BaseModel):
@@ -484,8 +441,7 @@ class BaseModel:
     def _fields(cls) -> List[_Field]:
         if "_compiled" not in cls.__dict__:
             annotations: Dict[str, str] = {}
-            for base in reversed(cls.__mro__):
-                annotations.update(getattr(base, "__annotations__", {}))
+            for base in reversed(cls.__mro__): annotations.update(getattr(base, "__annotations__", {}))
             cls._compiled = [_Field(cls, name, annotation) for name, annotation in annotations.items()]
         return cls._compiled  # type: ignore
 
@@ -493,19 +449,18 @@ class BaseModel:
         """Set every field. Raises ValidationError with all that is wrong."""
         state, fields, known, problems = self.__dict__, self._fields(), 0, []
         for field in fields:
-            value, place = UNSET, field.wire or field.name
-            if field.name in values:
-                value, known, place = values[field.name], known + 1, field.name
-            if field.wire is not field.name and field.wire in values:
-                value, known, place = values[field.wire], known + 1, field.wire
+            name, wire = field.name, field.wire
+            value, place = (values[name], name) if name in values else (UNSET, wire or name)
+            known += name in values
+            if wire is not name and wire in values:
+                value, known, place = values[wire], known + 1, wire
             try:
-                if value is UNSET:
-                    if field.default is _REQUIRED:
-                        place = field.wire or field.name
-                        raise _invalid("missing", "Field required")
-                    state[field.name] = field.default
+                if value is not UNSET:
+                    state[name] = None if value is None and field.nullable else field.convert(value)
+                elif field.default is _REQUIRED:
+                    raise _invalid("missing", "Field required")
                 else:
-                    state[field.name] = None if value is None and field.nullable else field.convert(value)
+                    state[name] = field.default
             except errors.ValidationError as error:
                 problems += error.within(place)
         if known < len(values):
@@ -515,8 +470,7 @@ class BaseModel:
                 problems += [((name,), "extra_forbidden", "Unknown field" + _nearest(name, names)) for name in unknown]
             else:
                 state["model_extra"] = unknown
-        if problems:
-            raise errors.ValidationError(type(self).__name__, problems)
+        if problems: raise errors.ValidationError(type(self).__name__, problems)
 
     def __setattr__(self, name: str, value: Any) -> None:
         if all(name != field.name for field in self._fields()):
@@ -524,8 +478,7 @@ class BaseModel:
         self.__dict__[name] = value
 
     def __eq__(self, other: object) -> bool:
-        if type(other) is not type(self):
-            return NotImplemented
+        if type(other) is not type(self): return NotImplemented
         return all(getattr(self, field.name) == getattr(other, field.name) for field in self._fields())
 
     def __repr__(self) -> str: return "%s(%s)" % (type(self).__name__, ", ".join(self._shown()))
@@ -548,77 +501,40 @@ class models:
         """Who says a message. Any other string passes too: which roles there are is the server's to say."""
         SYSTEM, USER, ASSISTANT = "system", "user", "assistant"
 
-    class Messages(_Request):
-        content: Optional[str] = None
-        role: Optional[Union[models.Role, str]] = None
-    class AiChatRequestBody(_Request):
-        messages: List[models.Messages]
-        model: Optional[str] = None
-    class AiChatResponseBody(BaseModel):
-        response: Optional[str] = None
+    class Messages(_Request): content: Optional[str] = None; role: Optional[Union[models.Role, str]] = None
+    class AiChatRequestBody(_Request): messages: List[models.Messages]; model: Optional[str] = None
+    class AiChatResponseBody(BaseModel): response: Optional[str] = None
 
-    class AuthSigninRequestBody(_Request):
-        email: str
-        password: str
+    class AuthSigninRequestBody(_Request): email: str; password: str
     class AuthSignupRequestBody(_Request):
-        email: str
-        password: str
-        metadata: Optional[Dict[str, Any]] = None
-        name: Optional[str] = None
-    class AuthResponse(BaseModel):
-        expires_at: Optional[datetime] = None
-        token: Optional[str] = None
-        user: Optional[models.User] = None
+        email: str; password: str; metadata: Optional[Dict[str, Any]] = None; name: Optional[str] = None
     class User(BaseModel):
-        created_at: Optional[datetime] = None
-        email: Optional[str] = None
-        id: Optional[str] = None
-        metadata: Optional[Dict[str, Any]] = None
-        name: OptionalNullable[str] = UNSET
+        created_at: Optional[datetime] = None; email: Optional[str] = None; id: Optional[str] = None
+        metadata: Optional[Dict[str, Any]] = None; name: OptionalNullable[str] = UNSET
+    class AuthResponse(BaseModel):
+        expires_at: Optional[datetime] = None; token: Optional[str] = None; user: Optional[models.User] = None
 
-    class CacheGetRequestBody(_Request):
-        key: str
+    class CacheGetRequestBody(_Request): key: str
     class CacheGetResponseBody(BaseModel):
         exists: Optional[bool] = None
         value: OptionalNullable[Any] = UNSET  # None is a JSON null that was stored
-    class CacheSetRequestBody(_Request):
-        key: str
-        value: Any
-        ttl: Optional[int] = None  # seconds
-    class CacheSetResponseBody(BaseModel):
-        success: Optional[bool] = None
+    class CacheSetRequestBody(_Request): key: str; value: Any; ttl: Optional[int] = None  # seconds
+    class CacheSetResponseBody(BaseModel): success: Optional[bool] = None
 
-    class DbQueryRequestBody(_Request):
-        sql: str
-        params: Optional[List[Any]] = None
-    class DbQueryResult(BaseModel):
-        count: Optional[int] = None
-        results: Optional[List[Dict[str, Any]]] = None
+    class DbQueryRequestBody(_Request): sql: str; params: Optional[List[Any]] = None
+    class DbQueryResult(BaseModel): count: Optional[int] = None; results: Optional[List[Dict[str, Any]]] = None
 
-    class QueueEnqueueRequestBody(_Request):
-        data: Dict[str, Any]
-        type: str
-        delay: Optional[int] = None  # seconds
-    class QueueEnqueueResponseBody(BaseModel):
-        job_id: Optional[str] = None
-        success: Optional[bool] = None
+    class QueueEnqueueRequestBody(_Request): data: Dict[str, Any]; type: str; delay: Optional[int] = None  # seconds
+    class QueueEnqueueResponseBody(BaseModel): job_id: Optional[str] = None; success: Optional[bool] = None
 
-    class ServicesInvokeRequestBody(_Request):
-        data: Dict[str, Any]
-        service_name: str
-    class ServicesInvokeResponseBody(BaseModel):
-        result: Optional[Any] = None
-        success: Optional[bool] = None
+    class ServicesInvokeRequestBody(_Request): data: Dict[str, Any]; service_name: str
+    class ServicesInvokeResponseBody(BaseModel): result: Optional[Any] = None; success: Optional[bool] = None
 
     class File(_Request):
-        content: Content
-        file_name: str
-        content_type: Optional[str] = None  # guessed from file_name if not given
+        content: Content; file_name: str; content_type: Optional[str] = None  # guessed from file_name if not given
         _wire_names = dict(_WIRE_NAMES, content="", content_type="Content-Type")
     class StorageUploadRequestBody(_Request):
-        file: models.File
-        key: str
-        content_type: Optional[str] = None
+        file: models.File; key: str; content_type: Optional[str] = None
         _wire_names = dict(_WIRE_NAMES, content_type="contentType")
 
         def _fill(self, values: Mapping[str, Any]) -> None:
@@ -626,11 +542,9 @@ class models:
             if file is not UNSET and not isinstance(file, (Mapping, BaseModel, list, tuple)):  # just the content
                 values = dict(values, file={"content": file, "file_name": _file_name(file, values.get("key"))})
             super()._fill(values)
-    class StorageUploadResponseBody(BaseModel):
-        url: Optional[str] = None
+    class StorageUploadResponseBody(BaseModel): url: Optional[str] = None
 
-    class Security(_Request):
-        api_key_auth: str
+    class Security(_Request): api_key_auth: str
 
     if TYPE_CHECKING:
         class MessagesTypedDict(TypedDict): content: NotRequired[str]; role: NotRequired[Union[models.Role, str]]
@@ -668,7 +582,6 @@ class BackoffStrategy:
     The wait is drawn evenly between 0 and initial_interval * exponent ** n (full jitter), max_interval at the most.
     No wait goes beyond max_elapsed_time, counted from the call's start.
     """
-
     def __init__(self, initial_interval: float, max_interval: float, exponent: float, max_elapsed_time: float) -> None:
         self.initial_interval, self.max_interval = initial_interval, max_interval
         self.exponent, self.max_elapsed_time = exponent, max_elapsed_time
@@ -680,7 +593,6 @@ class RetryConfig:
     retry_connection_errors      repeat it also when a connection fails, is lost or times out, although the server may
                                  have carried out the request already
     """
-
     def __init__(self, strategy: str, backoff: BackoffStrategy, retry_connection_errors: bool) -> None:
         self.strategy, self.backoff, self.retry_connection_errors = strategy, backoff, retry_connection_errors
 
@@ -692,11 +604,8 @@ class Headers(dict):  # type: ignore
 
     def __init__(self, pairs: Iterable[Tuple[str, str]] = ()) -> None:
         self.pairs = list(pairs)
-        values: Dict[str, str] = {}
         for name, value in self.pairs:
-            name = name.lower()
-            values[name] = values[name] + ", " + value if name in values else value
-        super().__init__(values)
+            self[name] = self[name] + ", " + value if name in self else value
 
     def __getitem__(self, name: str) -> str: return super().__getitem__(name.lower())  # type: ignore
     def __setitem__(self, name: str, value: str) -> None: super().__setitem__(name.lower(), value)
@@ -708,24 +617,12 @@ class Headers(dict):  # type: ignore
         """The values of a repeated header one by one; urllib's handlers call this."""
         return [value for other, value in self.pairs if other.lower() == name.lower()] or default
 
-class Request(urllib.request.Request):
-    """One HTTP request: `method`, `url`, `headers`, `content`; urllib's handlers know it as their own Request.
-
-    `timeout_seconds` bounds one attempt as a whole; `cancellation` ends it from another thread.
-    """
-
-    headers: Headers
-    url = property(lambda self: self.full_url)
+class Request:
+    """One HTTP request. `timeout_seconds` bounds one attempt as a whole; `cancellation` ends it from another thread."""
 
     def __init__(self, method: str, url: str, headers: Headers, content: Any, timeout_seconds: Optional[float]) -> None:
-        parsed = _parse_url(url)
-        self.type, self.host, self.selector, self.fragment = parsed.scheme, parsed.authority, parsed.target, None
-        self._full_url, self.origin_req_host, self.unverifiable = parsed.text, parsed.host, False
-        self._data, self._tunnel_host = None, None
-        self.headers = headers  # pyright: ignore[reportIncompatibleVariableOverride]
-        self.method, self.content, self.timeout_seconds = method, content, timeout_seconds
-        self.unredirected_hdrs: Dict[str, str] = {}
-        self.deadline = _Deadline(_FOREVER)
+        self.method, self.url, self.headers, self.content = method, _parse_url(url).text, headers, content
+        self.timeout_seconds, self.deadline = timeout_seconds, _Deadline(_FOREVER)
         self.cancellation: Optional[_Cancellation] = None
 
 class Response:
@@ -751,9 +648,7 @@ class Response:
     def iter_text(self) -> Iterator[str]: yield self.text
     def info(self) -> Headers: return self.headers
     def __repr__(self) -> str: return "<Response [%d %s]>" % (self.status_code, _escaped(self.reason_phrase))
-
-    def __getstate__(self) -> Dict[str, Any]:
-        return dict(vars(self), request=None)  # whose headers hold the key
+    def __getstate__(self) -> Dict[str, Any]: return dict(vars(self), request=None)  # whose headers hold the key
 
 class HttpClient:
     """Keeps connections open and sends requests over them. Threads may share it, forks too.
@@ -773,33 +668,26 @@ class HttpClient:
                  max_response_bytes: int = _MAX_RESPONSE_BYTES,
                  handlers: Iterable[urllib.request.BaseHandler] = ()) -> None:
         self.headers = _checked_headers(headers)
-        if proxy is not None and proxy is not False:
-            _parse_proxy(proxy, "proxy=")
+        if proxy is not None and proxy is not False: _parse_proxy(proxy, "proxy=")
         self._pool = _Pool(proxy, ssl_context, _positive_int("max_connections", max_connections),
                            _positive_int("max_response_bytes", max_response_bytes))
-        self._opener = urllib.request.OpenerDirector()  # without urllib's own handlers: no file:, no ftp:, no redirects
-        for handler in (_Handler(self._pool), *handlers):
-            self._opener.add_handler(handler)
+        self._exchange = _urllib_opener(handlers, self._pool.exchange) if handlers else self._pool.exchange
 
     def build_request(self, method: str, url: str, *, content: Any = None, headers: Optional[Mapping[str, str]] = None,
                       timeout: Optional[float] = None, **others: Any) -> Request:
         """A request to `send`. `content` is bytes, text or an iterable of bytes; `timeout` is in seconds."""
         for name in (name for name, value in others.items() if value):  # httpx has more, which ask for nothing here
             raise errors.ArgumentTypeError.about(name, "is not supported by HttpClient")
-        authorization, every = _parse_url(str(url)).authorization, Headers(self.headers.items())
-        if authorization:
-            every["authorization"] = authorization
-        every.update(_checked_headers(headers))
         if not isinstance(method, str) or not method or not _TOKEN.issuperset(method):
             raise errors.ValidationError.about("method", "is no HTTP method")
+        every, authorization = Headers(self.headers.items()), _parse_url(str(url)).authorization
+        if authorization: every["authorization"] = authorization
+        every.update(_checked_headers(headers))
         if content is None or isinstance(content, str):
             content = (content or "").encode()
-        elif not isinstance(content, (bytes, _Multipart)) and not isinstance(content, Iterator):
-            try:
-                content = bytes(memoryview(content))
-            except TypeError:
-                pass
-        return Request(method, url, every, content, _seconds("timeout", timeout))
+        elif not isinstance(content, (bytes, _Multipart, Iterator)):
+            content = _bytes_or_iterable(content)
+        return Request(method, str(url), every, content, _seconds("timeout", timeout))
 
     def send(self, request: Request, *, stream: bool = False, **_: Any) -> Response:
         """Send a request and read its response whole. Redirects are followed within one origin, as 307 and 308 only.
@@ -811,13 +699,12 @@ class HttpClient:
             request.content.measure()  # before the clock starts and a connection is made
         request.deadline = _Deadline(timeout)
         for _hop in range(_MAX_REDIRECTS + 1):
-            response: Response = self._opener.open(request, timeout=timeout)
+            response = self._exchange(request)
             target = _redirect_target(request, response)
-            if target is None:
-                return response
+            if target is None: return response
             if not getattr(request.content, "repeatable", True):
                 raise errors.LocalProtocolError("the upload's source cannot be read twice, as a redirect needs")
-            following = Request(request.get_method(), target, request.headers, request.content, timeout)
+            following = Request(request.method, target, request.headers, request.content, timeout)
             following.deadline, following.cancellation = request.deadline, request.cancellation
             request = following
         raise errors.TooManyRedirects("more than %d redirects" % _MAX_REDIRECTS, request=request)
@@ -831,8 +718,7 @@ class HttpClient:
     def __repr__(self) -> str: return "<%s: %d active, %d idle>" % (type(self).__name__, *self._pool.counts())
 
     def __del__(self) -> None:
-        if "_opener" in self.__dict__:  # else it was never made
-            self.close()
+        if "_exchange" in self.__dict__: self.close()  # else it was never made
 
 class AsyncHttpClient(HttpClient):
     """An HttpClient that is awaited: each `send` runs in one of `max_workers` threads, from any of asyncio's loops.
@@ -846,8 +732,7 @@ class AsyncHttpClient(HttpClient):
 
     async def send(self, request: Request, *, stream: bool = False, **_: Any) -> Response:  # type: ignore
         """Send a request and read its response whole, as `HttpClient.send` does."""
-        request.cancellation = _Cancellation()
-        blocking = super().send
+        request.cancellation, blocking = _Cancellation(), super().send
         return await self._workers.run(lambda: blocking(request), request.cancellation)
 
     def close(self) -> None:
@@ -1020,15 +905,16 @@ class errors:
 # Below this line everything is private.
 # ======================================================================================================================
 
+# ======================================================================================================================
+# Below this line everything is private.
+# ======================================================================================================================
+
 # ---- Encode: arguments -> checked values -----------------------------------------------------------------------------
 
 _REQUIRED = object()  # the default of a field that has none
 
 class _Field:
     """One field of a model, as its annotation says."""
-
-    __slots__ = ("annotation", "convert", "default", "name", "nullable", "wire")
-
     def __init__(self, model: Type[BaseModel], name: str, annotation: str) -> None:
         self.name, self.annotation, self.convert = name, annotation, _converter(annotation)
         self.wire, self.default = model._wire_names.get(name, name), getattr(model, name, _REQUIRED)
@@ -1037,22 +923,17 @@ class _Field:
 def _converter(annotation: str) -> Callable[[Any], Any]:
     """What checks and converts a value for an annotation. It raises ValidationError."""
     if not isinstance(annotation, str):  # a subclass of yours, in a file without postponed annotations
-        return lambda value: value
+        return _CONVERTERS["Any"]
     outer, _, inner = annotation.partition("[")
-    if annotation in _CONVERTERS:
-        return _CONVERTERS[annotation]
-    if outer in ("Optional", "OptionalNullable"):
-        return _converter(inner[:-1])
-    if outer == "List":
-        convert = _converter(inner[:-1])
-        return lambda value: _to_list(convert, value)
+    if annotation in _CONVERTERS: return _CONVERTERS[annotation]
+    if outer in ("Optional", "OptionalNullable"): return _converter(inner[:-1])
+    if outer == "List": return functools.partial(_to_list, _converter(inner[:-1]))
     namespace, _, name = annotation.replace("Union[", "").partition(",")[0].partition(".")
     target = getattr(globals()[namespace], name)
     to_target: Any = _to_enum if issubclass(target, Enum) else _to_model
-    return lambda value: to_target(target, value)
+    return functools.partial(to_target, target)
 
-def _invalid(kind: str, words: str) -> errors.ValidationError:
-    return errors.ValidationError.about("", words, kind)
+def _invalid(kind: str, words: str) -> errors.ValidationError: return errors.ValidationError.about("", words, kind)
 
 def _validated(model: Type[M], value: Any, title: str, *place: str) -> M:
     try:
@@ -1069,18 +950,26 @@ def _to_model(model: Type[M], value: Any) -> M:
     instance._fill(value)
     return instance
 
+def _to_each(convert: Callable[[Any], R], values: Iterable[Any], place: Callable[[int, Any], Any]) -> List[R]:
+    """All values converted, or one error with all that is wrong."""
+    converted, problems = [], []
+    for index, value in enumerate(values):
+        try:
+            converted.append(convert(value))
+        except errors.ValidationError as error:
+            problems += error.within(*place(index, value))
+    if problems: raise errors.ValidationError("", problems)
+    return converted
+
 def _to_list(convert: Callable[[Any], Any], value: Any) -> List[Any]:
     if isinstance(value, (str, bytes, bytearray, memoryview, Mapping, BaseModel)) or not isinstance(value, Iterable):
         raise _invalid("list_type", "Input should be a valid list")
-    items, problems = [], []
-    for index, item in enumerate(value):
-        try:
-            items.append(convert(item))
-        except errors.ValidationError as error:
-            problems += error.within(index)
-    if problems:
-        raise errors.ValidationError("", problems)
-    return items
+    return _to_each(convert, value, lambda index, _: (index,))
+
+def _to_object(value: Any) -> Dict[str, Any]:
+    if not isinstance(value, Mapping): raise _invalid("dict_type", "Input should be a valid dictionary")
+    if all(type(key) is str for key in value): return value if type(value) is dict else dict(value)
+    return dict(zip(_to_each(_to_text, value, lambda _, key: (str(key), "[key]")), value.values()))
 
 def _to_enum(enum: Type[Enum], value: Any) -> Any:
     try:
@@ -1089,10 +978,8 @@ def _to_enum(enum: Type[Enum], value: Any) -> Any:
         return _to_text(value)
 
 def _to_text(value: Any) -> str:
-    if isinstance(value, str):
-        return value if type(value) is str else str.__str__(value)  # a str enum counts as its value
-    if not isinstance(value, (bytes, bytearray)):
-        raise _invalid("string_type", "Input should be a valid string")
+    if isinstance(value, str): return value if type(value) is str else str.__str__(value)  # a str enum, as its value
+    if not isinstance(value, (bytes, bytearray)): raise _invalid("string_type", "Input should be a valid string")
     try:
         return value.decode()
     except UnicodeDecodeError:
@@ -1100,30 +987,28 @@ def _to_text(value: Any) -> str:
 
 def _to_integer(value: Any) -> int:
     try:
-        if hasattr(value, "__index__"):
-            return int(value.__index__())
+        if hasattr(value, "__index__"): return int(value.__index__())
         if isinstance(value, (str, bytes, bytearray)):
             text = value if isinstance(value, str) else value.decode("latin-1")
-            if re.fullmatch(r"\s*[+-]?[0-9]+(_[0-9]+)*(\.0+)?\s*", text):
-                return int(text.partition(".")[0])
+            if re.fullmatch(r"\s*[+-]?[0-9]+(_[0-9]+)*(\.0+)?\s*", text): return int(text.partition(".")[0])
         elif value == value // 1 and (not isinstance(value, float) or abs(value) < 2.0**63):  # float, Decimal, Fraction
             return int(value)
     except (ValueError, TypeError, ArithmeticError):  # over 4,300 digits; no number; NaN or infinite
         pass
     raise _invalid("int_parsing", "Input should be a valid integer")
 
+_YES = ("1", "true", "yes", "y", "on", "t")
+
 def _to_boolean(value: Any) -> bool:
     if isinstance(value, str):
-        words = ("0 false no n off f".split(), "1 true yes y on t".split())
-        value = value.lower() in words[1] if value.lower() in words[0] + words[1] else None
-    if isinstance(value, (int, float)) and value in (0, 1):
-        return value == 1
+        value = {word: word in _YES for word in (*_YES, "0", "false", "no", "n", "off", "f")}.get(value.lower())
+    if isinstance(value, (int, float)) and value in (0, 1): return value == 1
     raise _invalid("bool_parsing", "Input should be a valid boolean")
 
 def _to_datetime(value: Any) -> datetime:
     try:
-        if isinstance(value, date):
-            return value if isinstance(value, datetime) else datetime(value.year, value.month, value.day)
+        if isinstance(value, datetime): return value
+        if isinstance(value, date): return datetime(value.year, value.month, value.day)
         return _unix_time(value) if type(value) in (int, float) else parse_datetime(value)
     except (TypeError, ValueError, OverflowError):
         raise _invalid("datetime_parsing", "Input should be a valid datetime") from None
@@ -1135,8 +1020,7 @@ def parse_datetime(datetime_string: str) -> datetime:
     match = re.fullmatch(r"([0-9]{4})-([0-9]{2})-([0-9]{2})"
                          r"(?:[Tt _]([0-9]{2}):([0-9]{2})(?::([0-9]{2})(?:[.,]([0-9]+))?)?"
                          r"([Zz]|[+\u2212-][0-9]{2}:?[0-5][0-9])?)?", datetime_string)
-    if not match:
-        raise ValueError("not a datetime")
+    if not match: raise ValueError("not a datetime")
     *numbers, fraction, offset = match.groups()
     year, month, day, hour, minute, second = (int(number or 0) for number in numbers)
     east = timedelta(hours=int(offset[1:3]), minutes=int(offset[-2:])) if offset and len(offset) > 1 else timedelta(0)
@@ -1148,22 +1032,6 @@ def _unix_time(seconds: float) -> datetime:
     since = timedelta(milliseconds=seconds) if abs(seconds) > 2e10 else timedelta(seconds=seconds)
     return datetime(1970, 1, 1, tzinfo=timezone.utc) + since
 
-def _to_object(value: Any) -> Dict[str, Any]:
-    if not isinstance(value, Mapping):
-        raise _invalid("dict_type", "Input should be a valid dictionary")
-    if all(type(key) is str for key in value):
-        return value if type(value) is dict else dict(value)
-    texts: Dict[str, Any] = {}
-    problems: List[Problem] = []
-    for key, item in value.items():
-        try:
-            texts[_to_text(key)] = item
-        except errors.ValidationError as error:
-            problems += error.within(str(key), "[key]")
-    if problems:
-        raise errors.ValidationError("", problems)
-    return texts
-
 def _to_content(value: Any) -> Any:
     """What an upload can be read from. A str is refused: it is nearly always a path that was meant to be opened."""
     import io
@@ -1174,20 +1042,18 @@ def _to_content(value: Any) -> Any:
         words = "The file is open as text; open it in binary mode, 'rb'"
     elif getattr(value, "closed", False) is True:
         words = "The file is closed"
-    elif (isinstance(value, (Mapping, BaseModel)) or is_list and not all(isinstance(item, _BYTES) for item in value)
+    elif (isinstance(value, (Mapping, BaseModel))
+          or is_list and not all(isinstance(item, (bytes, bytearray, memoryview)) for item in value)
           or not is_reader and not isinstance(value, (memoryview, os.PathLike, Iterable))):
         words = "Input should be bytes, a path, a binary reader or an iterable of bytes"
     else:
         return value
     raise _invalid("content_type", words)
 
-_BYTES = (bytes, bytearray, memoryview)
-
 def _file_name(file: Any, key: Any) -> str:
     """A name for content that came without one: the path's or open file's own, or the last part of the key."""
     name = os.fspath(file) if isinstance(file, os.PathLike) else getattr(file, "name", None)
-    if isinstance(name, str) and name and name[0] != "<":  # "<stdin>"
-        return os.path.basename(name)
+    if isinstance(name, str) and name and name[0] != "<": return os.path.basename(name)  # no "<stdin>"
     return str(key).rpartition("/")[2] or "file"
 
 def _nearest(name: object, known: Iterable[str]) -> str:
@@ -1200,23 +1066,19 @@ _CONVERTERS: Dict[str, Callable[[Any], Any]] = {
     "datetime": _to_datetime, "int": _to_integer, "str": _to_text}
 
 def _positive_int(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise errors.ArgumentTypeError.about(name, "must be a whole number above 0")
-    return value
+    if isinstance(value, int) and not isinstance(value, bool) and value > 0: return value
+    raise errors.ArgumentTypeError.about(name, "must be a whole number above 0")
 
 def _seconds(name: str, value: Any, per_second: float = 1) -> Optional[float]:
     """A timeout in seconds; None if none was asked for; infinite if no clock can count them."""
-    if value is None:
-        return None
+    if value is None: return None
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise errors.ArgumentTypeError.about(name, "must be a number")
-    if not value > 0:
-        raise errors.ValidationError.about(name, "must be above 0; math.inf for no limit")
+    if not value > 0: raise errors.ValidationError.about(name, "must be above 0; math.inf for no limit")
     return _FOREVER if value > _LONGEST_SECONDS * per_second else value / per_second
 
 def _security(api_key_auth: Any) -> Union[models.Security, Callable[[], models.Security]]:
-    if callable(api_key_auth):
-        return lambda: models.Security(api_key_auth=_checked_key(api_key_auth()))
+    if callable(api_key_auth): return lambda: models.Security(api_key_auth=_checked_key(api_key_auth()))
     key = os.environ.get("AEROSTACK_API_KEY", "") if api_key_auth is None else api_key_auth
     return models.Security(api_key_auth=_checked_key(key))
 
@@ -1225,10 +1087,9 @@ def _checked_key(value: Any) -> str:
     if not isinstance(key, str):
         raise errors.ArgumentTypeError.about("api_key_auth", "must be a string, or a callable that returns one")
     key = key.strip()  # one read from a file ends in a line end
-    if not key or not _is_printable_ascii(key):
-        words = "must be printable ASCII" if key else "is empty; pass the key, or set AEROSTACK_API_KEY"
-        raise errors.ValidationError.about("api_key_auth", words)
-    return key
+    if key and _is_printable_ascii(key): return key
+    words = "must be printable ASCII" if key else "is empty; pass the key, or set AEROSTACK_API_KEY"
+    raise errors.ValidationError.about("api_key_auth", words)
 
 # RFC 9110, 5.6.2: what a header's name is made of.
 _TOKEN = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
@@ -1247,10 +1108,9 @@ def _checked_headers(headers: Optional[Mapping[str, str]]) -> Headers:
         checked[name.lower()] = value
     return Headers(checked.items())
 
-def _is_printable_ascii(text: str) -> bool:
-    return text.isascii() and text.isprintable()
+def _is_printable_ascii(text: str) -> bool: return text.isascii() and text.isprintable()
 
-def _template_url(server_url: Any, url_params: Mapping[str, str]) -> Any:
+def _filled_template(server_url: Any, url_params: Mapping[str, str]) -> Any:
     for name, value in url_params.items() if server_url else ():
         if not isinstance(value, str):
             raise errors.ArgumentTypeError.about("url_params", "the value of %r must be a string" % name)
@@ -1259,7 +1119,6 @@ def _template_url(server_url: Any, url_params: Mapping[str, str]) -> Any:
 
 class _Url:
     """An http or https URL (RFC 3986), checked and taken apart once."""
-
     scheme: str
     host: str  # lower case, IPv6 without brackets
     port: int
@@ -1280,13 +1139,19 @@ def _parse_url(text: str) -> _Url:
     if not match or not 0 < int(match.group(4) or 1) < 65536:
         raise errors.UnsupportedProtocol("has no host, a host or port that cannot be, or control characters; a host"
                                          " that is not ASCII goes in its xn-- form")
-    url, credentials, target = _Url(), match.group(2), match.group(5)
-    url.scheme, url.host = match.group(1).lower(), match.group(3).strip("[]").lower()
-    url.port = int(match.group(4) or (443 if url.scheme == "https" else 80))
-    url.authority = match.group(3) + (":" + match.group(4) if match.group(4) else "")
-    url.target = urllib.parse.quote(target if target.startswith("/") else "/" + target, "!#$%&'()*+,/:;=?@[]~")
-    pair = b":".join(map(urllib.parse.unquote_to_bytes, (credentials or "").partition(":")[::2]))
-    url.authorization = "" if credentials is None else "Basic " + base64.b64encode(pair).decode()
+    url, (scheme, credentials, host, port, target, _) = _Url(), match.groups()
+    url.scheme, url.host, url.authorization = scheme.lower(), host.strip("[]").lower(), ""
+    url.port = int(port or (443 if url.scheme == "https" else 80))
+    url.authority = host + (":" + port if port else "")
+    url.target = target if target.startswith("/") else "/" + target
+    if not re.fullmatch("[!#-;=?-\\[\\]_a-z~]*", url.target):
+        from urllib.parse import quote
+        url.target = quote(url.target, "!#$%&'()*+,/:;=?@[]~")
+    if credentials is not None:
+        from base64 import b64encode
+        from urllib.parse import unquote_to_bytes
+        pair = b":".join(map(unquote_to_bytes, credentials.partition(":")[::2]))
+        url.authorization = "Basic " + b64encode(pair).decode()
     url.text = "%s://%s%s" % (url.scheme, url.authority, url.target)
     url.shown = "%s://%s%s" % (url.scheme, "***@" * bool(credentials) + url.authority, url.target)
     return url
@@ -1314,71 +1179,50 @@ class _Call:
                  options: Dict[str, Any]) -> None:
         server_url, timeout_ms = options.pop("server_url", None), options.pop("timeout_ms", None)
         http_headers = _checked_headers(options.pop("http_headers", None))
-        progress = options.pop("progress", None) if operation.request_type is models.StorageUploadRequestBody else None
+        is_upload = operation.request_type is models.StorageUploadRequestBody
+        progress = options.pop("progress", None) if is_upload else None
         if request is not None and options:
             words = "%s takes either a request or its fields as keywords" % operation.name
             raise errors.ArgumentTypeError.about(", ".join(options), words)
         model = _validated(operation.request_type, options if request is None else request, operation.name, "body")
         security = configuration.security() if callable(configuration.security) else configuration.security
-        base = configuration.get_server_details()[0] if server_url is None else server_url
-        self.operation, self.url = operation, _check_server_url(base) + operation.path
+        server_url = configuration.get_server_details()[0] if server_url is None else server_url
+        self.operation, self.url = operation, _check_server_url(server_url) + operation.path
         self.retries = _retry_policy(configuration.retry_config if retries is UNSET else retries, operation.repeatable)
         timeout_ms = configuration.timeout_ms if timeout_ms is None else timeout_ms
         self.timeout_seconds = _seconds("timeout_ms", timeout_ms, 1000)
         self.logger = _default_logger() if configuration.debug_logger is None else configuration.debug_logger
-        self.content: Union[bytes, _Multipart]
-        if isinstance(model, models.StorageUploadRequestBody):
-            self.content = multipart = _Multipart(model, progress)
-            content_type = multipart.content_type
-        else:
-            try:
-                self.content, content_type = _json_bytes(model), "application/json"
-            except errors.ValidationError as error:
-                raise errors.ValidationError(operation.name, error.within("body")) from None
+        content: Any = _Multipart(model, progress) if is_upload else _json_bytes(model, operation.name)
         self.request_id: str = http_headers.get("x-request-id", os.urandom(16).hex())
-        headers = {"Accept": "application/json", "Accept-Encoding": "gzip, deflate", "Content-Type": content_type,
+        headers = {"Accept": "application/json", "Accept-Encoding": "gzip, deflate",
+                   "Content-Type": content.content_type if is_upload else "application/json",
                    "User-Agent": configuration.user_agent, "X-Aerostack-Key": security.api_key_auth,
                    "X-Request-ID": self.request_id}
-        if http_headers:  # one of each name, whatever its case
-            headers = {name: value for name, value in headers.items() if name not in http_headers}
-        self.headers = dict(headers, **http_headers)
+        self.headers = {name: value for name, value in headers.items() if name not in http_headers}
+        self.headers.update(http_headers)  # one of each name, whatever its case
         self.secrets = [secret for secret in (security.api_key_auth, getattr(model, "password", None)) if secret]
+        self.content: Union[bytes, _Multipart] = content
         self.attempts, self.maybe_processed, self.consumed = 0, False, False
 
-def _json_bytes(model: BaseModel) -> bytes:
+def _json_bytes(model: BaseModel, title: str) -> bytes:
     """Compact JSON. The C encoder does the work; only what it cannot write is walked through in Python."""
     body = model.model_dump(by_alias=True)
     try:
-        if _has_text_keys(body):
-            return _encode_json(body).encode("ascii")
+        text = _encode_json(body)
+        if '"null":' not in text: return text.encode("ascii")  # which might be a key None
     except (TypeError, ValueError, RecursionError):
         pass
-    return _encode_json({name: _plain(value, name) for name, value in body.items()}).encode("ascii")
-
-def _has_text_keys(value: Any) -> bool:
-    """Whether all dicts have only strings as keys; json writes others as it likes, and a None as "null"."""
-    if isinstance(value, dict):
-        for key in value:
-            if type(key) is not str:
-                return False
-        value = value.values()
-    elif not isinstance(value, (list, tuple)):
-        return True
-    for item in value:
-        if type(item) not in _PLAIN_TYPES and not _has_text_keys(item):
-            return False
-    return True
-
-_PLAIN_TYPES = frozenset([str, int, float, bool, type(None)])
+    try:
+        return _encode_json({name: _plain(value, name) for name, value in body.items()}).encode("ascii")
+    except errors.ValidationError as error:
+        raise errors.ValidationError(title, error.within("body")) from None
 
 def _plain(value: Any, path: str, above: Tuple[int, ...] = ()) -> Any:
     """A value as dicts, lists, strings, numbers, booleans and None. ValidationError says where that is impossible."""
-    if value is None or isinstance(value, (str, int)) and not isinstance(value, Enum):
-        return value
+    if value is None or isinstance(value, (str, int)) and not isinstance(value, Enum): return value
     if isinstance(value, float):
-        if value - value != 0:
-            raise errors.ValidationError.about(path, "is NaN or infinite, which JSON cannot say")
-        return value
+        if value - value == 0: return value
+        raise errors.ValidationError.about(path, "is NaN or infinite, which JSON cannot say")
     if id(value) in above or len(above) > 250:
         raise errors.ValidationError.about(path[:80], "holds itself, or is nested too deeply")
     above += (id(value),)
@@ -1396,34 +1240,29 @@ def _plain(value: Any, path: str, above: Tuple[int, ...] = ()) -> Any:
 
 def _plain_key(key: Any, path: str) -> str:
     """A dict's key as the official SDK writes it."""
+    kind = type(key).__name__
     try:
         for _ in range(3):  # an enum's value may need writing, too
             if isinstance(key, (str, int, float)) and not isinstance(key, Enum):
                 return key if isinstance(key, str) else _encode_json(key)
             key = _leaf(key)
-        raise TypeError
     except (TypeError, ValueError):
-        raise errors.ValidationError.about(path, "has a key that JSON cannot have: %s" % type(key).__name__) from None
+        pass
+    raise errors.ValidationError.about(path, "has a key that JSON cannot have: " + kind)
 
 def _leaf(value: Any) -> Any:
     """A value that JSON has no type for, as the official SDK writes it. Raises TypeError, UnicodeDecodeError."""
-    if isinstance(value, Enum):
-        return value.value
+    if isinstance(value, Enum): return value.value
     if isinstance(value, (date, clock_time)):
         text = value.isoformat()
         return text[:-6] + "Z" if text.endswith("+00:00") else text
-    if isinstance(value, timedelta):
-        return _iso_duration(value)
-    if isinstance(value, (bytes, bytearray)):
-        return value.decode()
-    if isinstance(value, BaseModel):
-        return value.model_dump(by_alias=True)
-    if any((base.__module__, base.__name__) in _WRITTEN_AS_TEXT for base in type(value).__mro__):
-        return str(value)
+    if isinstance(value, timedelta): return _iso_duration(value)
+    if isinstance(value, (bytes, bytearray)): return value.decode()
+    if isinstance(value, BaseModel): return value.model_dump(by_alias=True)
+    if any((base.__module__, base.__name__) in _WRITTEN_AS_TEXT for base in type(value).__mro__): return str(value)
     if hasattr(value, "__dataclass_fields__") and not isinstance(value, type):
         return {name: getattr(value, name) for name in value.__dataclass_fields__}
-    if isinstance(value, Mapping):
-        return dict(value)
+    if isinstance(value, Mapping): return dict(value)
     if isinstance(value, Iterable) and hasattr(value, "__len__") and not isinstance(value, (type, memoryview)):
         return list(value)  # set, deque, range, dict views
     raise TypeError
@@ -1440,13 +1279,15 @@ def _iso_duration(value: timedelta) -> str:
     sign, days_part = "-" * (value < timedelta(0)), "%dD" % days * bool(days)
     return "%sP%s%s" % (sign, days_part, "T" + clock if clock else "" if days else "T0S")
 
+# As browsers and the official SDK escape file names; there, ESC stays as it is.
+_ESCAPES = {**{code: "%%%02X" % code for code in range(32) if code != 27}, ord('"'): "%22", ord("\\"): "\\\\"}
+
 class _Multipart:
     """A multipart/form-data body (RFC 7578), in blocks. Each iteration sends it anew, from its start."""
 
-    def __init__(self, model: models.StorageUploadRequestBody, progress: Optional[Progress] = None) -> None:
+    def __init__(self, model: models.StorageUploadRequestBody, progress: Optional[Progress]) -> None:
         name, content_type = model.file.file_name, model.file.content_type
-        if not name:
-            raise errors.ValidationError.about("body.file.fileName", "must not be empty")
+        if not name: raise errors.ValidationError.about("body.file.fileName", "must not be empty")
         if content_type is None:
             import mimetypes
             content_type = mimetypes.guess_type(name)[0] or "application/octet-stream"
@@ -1464,36 +1305,28 @@ class _Multipart:
         except UnicodeEncodeError:
             raise errors.ValidationError.about("body", "a key, name or type has lone surrogates") from None
         self.content_type = "multipart/form-data; boundary=" + boundary
+        self.progress: Progress = progress or (lambda sent, total: None)
         self.source: Any = model.file.content
-        self.source_length: Optional[int] = None
-        self.progress = progress
-        self.measured = self.started = False
+        self.is_path, self.is_reader = isinstance(self.source, os.PathLike), hasattr(self.source, "read")
+        if not self.is_path and not self.is_reader: self.source = _bytes_or_iterable(self.source)
         self.repeatable = hasattr(self.source, "__len__")  # an iterable without may be spent after one walk
-        if not isinstance(self.source, os.PathLike) and not hasattr(self.source, "read"):
-            try:
-                view = memoryview(self.source)  # type: ignore
-                self.source = view.cast("B") if view.c_contiguous and view.nbytes else memoryview(view.tobytes())
-            except TypeError:  # an iterable
-                pass
+        self.source_length = len(self.source) if isinstance(self.source, memoryview) else None
+        self.measured = self.started = False
 
     def measure(self) -> Optional[int]:
         """The body's length in bytes; None if only reading it would tell. The first to touch a path or an open file."""
-        if not self.measured:
-            source, self.measured = self.source, True
-            try:
-                if isinstance(source, memoryview):
-                    self.source_length = len(source)
-                elif hasattr(source, "read"):
-                    if not getattr(source, "readable", lambda: True)():
-                        raise OSError("it is not open for reading")
-                    self.repeatable, self.source_length = _seekable_length(source)
-                elif isinstance(source, os.PathLike):
-                    self.repeatable = False
-                    if os.path.isfile(source) or os.path.isdir(source) or not os.path.exists(source):  # no pipe
-                        with open(source, "rb") as reader:
-                            self.repeatable, self.source_length = _seekable_length(reader)
-            except (OSError, ValueError) as error:
-                raise errors.ValidationError.about("body.file", "cannot be read: %s" % error) from error
+        source = self.source
+        try:
+            if self.measured:
+                pass
+            elif self.is_reader:
+                if not getattr(source, "readable", lambda: True)(): raise OSError("it is not open for reading")
+                self.repeatable, self.source_length = _seekable_length(source)
+            elif self.is_path and (os.path.isfile(source) or os.path.isdir(source) or not os.path.exists(source)):
+                with open(source, "rb") as reader: self.repeatable, self.source_length = _seekable_length(reader)
+        except (OSError, ValueError) as error:
+            raise errors.ValidationError.about("body.file", "cannot be read: %s" % error) from error
+        self.measured = True
         return None if self.source_length is None else len(self.head) + self.source_length + len(self.tail)
 
     def __iter__(self) -> Iterator[Union[bytes, memoryview]]:
@@ -1501,65 +1334,57 @@ class _Multipart:
         if self.started and not self.repeatable:
             raise errors.LocalProtocolError("the upload's source cannot be read twice")
         self.started = True
-        report = self.progress or (lambda sent, total: None)
-        report(0, total)
+        self.progress(0, total)
         for blocks in ((self.head,), self.blocks(), (self.tail,)):
             for block in blocks:
                 yield block
                 sent += len(block)  # it has left by the time that the next is asked for
-                report(sent, total)
+                self.progress(sent, total)
 
     def blocks(self) -> Iterator[memoryview]:
         """The source, as long as it was measured to be, in blocks that are not too large."""
         length = left = _FOREVER if self.source_length is None else self.source_length
-        with contextlib.ExitStack() as stack:
-            try:
-                pieces = self.pieces(stack)
-                while left > 0:
-                    piece = memoryview(next(pieces, b"")).cast("B")
-                    if not piece:
-                        break
-                    end = int(min(len(piece), left))
-                    for start in range(0, end, _BLOCK_BYTES):
-                        yield piece[start : min(start + _BLOCK_BYTES, end)]
-                    left -= end
-            except Exception as error:
-                raise errors.LocalProtocolError("reading the upload's source for bytes failed: %r" % error) from error
+        pieces = self.pieces()
+        try:
+            for piece in pieces:
+                view = memoryview(piece).cast("B")
+                end = int(min(len(view), left))
+                for start in range(0, end, _BLOCK_BYTES): yield view[start : min(start + _BLOCK_BYTES, end)]
+                left -= end
+                if not left: break
+        except Exception as error:
+            raise errors.LocalProtocolError("reading the upload's source for bytes failed: %r" % error) from error
+        finally:
+            pieces.close()
         if 0 < left < _FOREVER:
             raise errors.LocalProtocolError("the upload's source ended after %d of %d bytes" % (length - left, length))
 
-    def pieces(self, stack: contextlib.ExitStack) -> Iterator[Any]:
+    def pieces(self) -> Generator[Any, None, None]:
         """The source as it comes, in pieces of any size."""
-        source = self.source
-        if isinstance(source, memoryview):
-            yield source
-        elif not isinstance(source, os.PathLike) and not hasattr(source, "read"):
-            yield from filter(len, source)
+        if self.is_path:
+            with open(self.source, "rb", buffering=0) as reader: yield from iter(lambda: reader.read(_BLOCK_BYTES), b"")
+        elif self.is_reader:
+            if self.repeatable: self.source.seek(0)
+            yield from iter(lambda: self.source.read(_BLOCK_BYTES), b"")
         else:
-            if isinstance(source, os.PathLike):
-                source = stack.enter_context(open(source, "rb", buffering=0))
-            elif self.repeatable:
-                source.seek(0)
-            piece = source.read(_BLOCK_BYTES)
-            while piece is None or len(piece):
-                yield piece
-                piece = source.read(_BLOCK_BYTES)
+            yield from [self.source] if isinstance(self.source, memoryview) else filter(len, self.source)
 
-# As browsers and the official SDK escape file names; there, ESC stays as it is.
-_ESCAPES = {code: "%%%02X" % code for code in range(32) if code != 27}
-_ESCAPES.update({ord('"'): "%22", ord("\\"): "\\\\"})
+def _bytes_or_iterable(content: Any) -> Any:
+    """A flat view of what holds bytes; anything else as it is."""
+    try:
+        view = memoryview(content)
+    except TypeError:
+        return content
+    return view.cast("B") if view.c_contiguous and view.nbytes else memoryview(view.tobytes())
 
 def _seekable_length(reader: Any) -> Tuple[bool, Optional[int]]:
     """Whether a reader can go back to its start, and how long it is from there."""
     try:
-        if not getattr(reader, "seekable", lambda: True)():
-            return False, None
+        if not getattr(reader, "seekable", lambda: True)(): return False, None
         position = reader.tell()
-        reader.seek(0, 2)
-        length = reader.tell()
+        length = reader.seek(0, 2) or reader.tell()
         reader.seek(0)
-        if not length and reader.read(1):  # as in /proc, where files have no size
-            length = None
+        if not length and reader.read(1): length = None  # as in /proc, where files have no size
         reader.seek(position)
         return True, length
     except Exception:  # a pipe, a socket's file, a bare read(): each says it in its own way
@@ -1571,42 +1396,47 @@ _REFUSED = frozenset([429, 503])  # the server says that it did nothing
 _FAILED = frozenset([500, 502, 504])  # nobody says what was done
 _DEFAULT_BACKOFF = BackoffStrategy(500, 8_000, 2, 60_000)
 
-class _Policy:
-    """Which outcomes are tried again, how often, and when: the safe default, or what a RetryConfig says."""
+async def _perform(half: _Blocking, configuration: SDKConfiguration, operation: Operation, request: object,
+                   retries: Retries, options: Dict[str, Any]) -> Any:
+    """One call, from its arguments to a model or an error that knows all about it."""
+    call = None
+    try:
+        call = _Call(configuration, operation, request, retries, options)
+        return await _attempts(call, half)
+    except AerostackError as error:
+        if call is not None: _annotate(error, call, half.wall())
+        options.clear()  # from here down, locals hold keys and passwords, which error trackers would send home
+        cause = None if isinstance(error, errors.LocalProtocolError) else error.__cause__  # or a reader failed
+        while cause is not None: cause.__traceback__, cause = None, cause.__cause__
+        raise error.with_traceback(None)  # noqa: B904  # it is the same one
 
-    def __init__(self, config: Any, repeatable: bool) -> None:
-        asked = config is not UNSET
-        again = bool(config.retry_connection_errors) if asked else True
-        self.backoff: BackoffStrategy = config.backoff if asked else _DEFAULT_BACKOFF
-        self.attempts = _FOREVER if asked else _DEFAULT_ATTEMPTS
-        self.statuses = _REFUSED | _FAILED if asked or repeatable else _REFUSED
-        self.never_sent, self.lost, self.timeouts = again, again and (asked or repeatable), again and asked
-        for name, value in vars(self.backoff).items():
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
-                raise errors.ValidationError.about(name, "must be a number, and not negative")
+async def _attempts(call: _Call, half: _Blocking) -> Any:
+    """Attempts, until there is an answer to decode or an error to raise."""
+    started = half.monotonic()
+    client, request = await half.build(call)
+    while True:
+        call.attempts += 1
+        _log_request(call)
+        attempt_started = half.monotonic()
+        try:
+            outcome = await half.send(client, request)
+            if outcome is None: raise errors.NoResponseError()
+            call.maybe_processed |= not 400 <= outcome.status_code < 500 and outcome.status_code != 503
+        except (errors.ClosedError, errors.ValidationError):
+            call.attempts -= 1  # which never began
+            raise
+        except Exception as error:
+            call.maybe_processed |= not _error_kind(error).never_sent
+            if not await _waits(call, error, half, started, attempt_started): raise
+        else:
+            if not await _waits(call, outcome, half, started, attempt_started): return _decode(call.operation, outcome)
 
-    def tries_again(self, outcome: Any) -> bool:
-        if not isinstance(outcome, Exception):
-            return outcome.status_code in self.statuses
-        kind = _error_kind(outcome)
-        if getattr(outcome, "permanent", kind.permanent):
-            return False
-        if kind.never_sent or issubclass(kind, errors.TimeoutException):
-            return self.never_sent if kind.never_sent else self.timeouts
-        hung_up = kind is errors.RemoteProtocolError and re.search("disconnected|closed connection", str(outcome))
-        return self.lost and bool(getattr(outcome, "connection_lost", kind.connection_lost or hung_up))  # or httpx's
-
-def _retry_policy(config: Any, repeatable: bool) -> Optional[_Policy]:
-    """None means one attempt, as does any strategy but "backoff"."""
-    return _Policy(config, repeatable) if config is UNSET or getattr(config, "strategy", None) == "backoff" else None
-
-def _error_kind(error: BaseException) -> Type[errors.RequestError]:
-    """Our class of an error, or ours of the same name for httpx's, which a client of yours may raise."""
-    for base in type(error).__mro__:
-        kind = getattr(errors, base.__name__, None)
-        if isinstance(kind, type) and issubclass(kind, errors.RequestError):
-            return kind
-    return errors.RequestError
+async def _waits(call: _Call, outcome: Any, half: _Blocking, started: float, attempt_started: float) -> bool:
+    """Whether, after a wait, there is to be another attempt."""
+    delay = _next_delay(call, outcome, half, started)
+    _log_outcome(call, outcome, half.monotonic() - attempt_started, delay)
+    if delay is not None: await half.sleep(delay)
+    return delay is not None and not half.closed.is_set()
 
 def _next_delay(call: _Call, outcome: Any, half: _Blocking, started: float) -> Optional[float]:
     """Seconds until the next attempt; None if this outcome is the last. No wait ends past max_elapsed_time."""
@@ -1623,6 +1453,39 @@ def _next_delay(call: _Call, outcome: Any, half: _Blocking, started: float) -> O
     left = policy.backoff.max_elapsed_time / 1000 - (half.monotonic() - started)
     return delay if delay <= min(left, _LONGEST_SECONDS) else None
 
+class _Policy:
+    """Which outcomes are tried again, how often, and when: the safe default, or what a RetryConfig says."""
+
+    def __init__(self, config: Any, repeatable: bool) -> None:
+        asked = config is not UNSET
+        again = bool(config.retry_connection_errors) if asked else True
+        self.backoff: BackoffStrategy = config.backoff if asked else _DEFAULT_BACKOFF
+        self.attempts = _FOREVER if asked else _DEFAULT_ATTEMPTS
+        self.statuses = _REFUSED | _FAILED if asked or repeatable else _REFUSED
+        self.never_sent, self.lost, self.timeouts = again, again and (asked or repeatable), again and asked
+        for name, value in vars(self.backoff).items():
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
+                raise errors.ValidationError.about(name, "must be a number, and not negative")
+
+    def tries_again(self, outcome: Any) -> bool:
+        if not isinstance(outcome, Exception): return outcome.status_code in self.statuses
+        kind = _error_kind(outcome)
+        if getattr(outcome, "permanent", kind.permanent): return False
+        if kind.never_sent: return self.never_sent
+        if issubclass(kind, errors.TimeoutException): return self.timeouts
+        hung_up = kind is errors.RemoteProtocolError and re.search("disconnected|closed connection", str(outcome))
+        return self.lost and bool(getattr(outcome, "connection_lost", kind.connection_lost or hung_up))  # or httpx's
+
+def _retry_policy(config: Any, repeatable: bool) -> Optional[_Policy]:
+    """None means one attempt, as does any strategy but "backoff"."""
+    return _Policy(config, repeatable) if config is UNSET or getattr(config, "strategy", None) == "backoff" else None
+
+def _error_kind(error: BaseException) -> Type[errors.RequestError]:
+    """Our class of an error, or ours of the same name for httpx's, which a client of yours may raise."""
+    kinds = (getattr(errors, base.__name__, None) for base in type(error).__mro__)
+    return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, errors.RequestError)),
+                errors.RequestError)
+
 def _jittered_seconds(backoff: BackoffStrategy, attempts: int) -> float:
     """Full jitter: evenly between 0 and the ceiling, so that clients do not come back in step."""
     try:
@@ -1634,6 +1497,7 @@ def _jittered_seconds(backoff: BackoffStrategy, attempts: int) -> float:
 def _retry_after_seconds(outcome: Any, wall_seconds: float) -> Optional[float]:
     """What Retry-After asks for (RFC 9110, 10.2.3); None if nothing, garbage, or not in the future."""
     text = (getattr(outcome, "headers", None) or {}).get("retry-after", "").strip()
+    if not text: return None
     try:
         seconds = float(text.replace("_", "?"))
     except ValueError:
@@ -1644,6 +1508,17 @@ def _retry_after_seconds(outcome: Any, wall_seconds: float) -> Optional[float]:
         except (ValueError, TypeError, IndexError, OverflowError):
             return None
     return seconds if seconds > 0 else None
+
+def _annotate(error: AerostackError, call: _Call, wall_seconds: float) -> None:
+    """Tell an error what is known about the call, and take the call's secrets out of it."""
+    error.request_id, error.attempts, error.maybe_processed = call.request_id, call.attempts, call.maybe_processed
+    error.retry_after = _retry_after_seconds(error, wall_seconds)
+    if isinstance(error, errors.RequestError) and error.connection_lost and call.maybe_processed:
+        error.message += "; the request may have been processed"
+    if call.consumed: error.message += "; not tried again, for the upload's source cannot be read twice"
+    if isinstance(error, (errors.RequestError, errors.SDKBaseError)):
+        error.message = _without(call.secrets, error.message)
+        error.args = (error.message,)
 
 class _Blocking:
     """The synchronous half of an SDK: its client, and how it waits."""
@@ -1660,8 +1535,7 @@ class _Blocking:
     async def build(self, call: _Call) -> Tuple[Any, Any]:
         """The client, and its request for all attempts."""
         client, content, headers, options = self.client, call.content, call.headers, {}
-        if client is None:
-            raise errors.ClosedError("the SDK is closed")
+        if client is None: raise errors.ClosedError("the SDK is closed")
         ours = isinstance(client, HttpClient)
         if call.timeout_seconds is not None:  # or the client's own timeout holds
             options["timeout"] = call.timeout_seconds if ours or call.timeout_seconds < _FOREVER else None
@@ -1678,8 +1552,7 @@ class _Blocking:
     def close(self) -> None:
         self.closed.set()
         client, self.client = self.client, None
-        if client is not None and not self.supplied:
-            client.close()
+        if client is not None and not self.supplied: client.close()
 
 class _Awaiting(_Blocking):
     """The asynchronous half of an SDK."""
@@ -1701,8 +1574,7 @@ class _Awaiting(_Blocking):
         timer = loop.call_later(seconds, _settle, sleeper, None, None)
         self.sleepers.add(sleeper)
         try:
-            if not self.closed.is_set():
-                await sleeper
+            if not self.closed.is_set(): await sleeper
         finally:
             self.sleepers.discard(sleeper)
             timer.cancel()
@@ -1710,88 +1582,23 @@ class _Awaiting(_Blocking):
     def close(self) -> None:
         super().close()
         self.workers.close()
-        for sleeper in list(self.sleepers):
-            _settle_from_outside(sleeper, None, None)
+        for sleeper in list(self.sleepers): _settle_from_outside(sleeper, None, None)
 
 class _Blocks:
     """An upload's blocks as plain bytes, for a client that is not ours."""
-
     def __init__(self, content: _Multipart) -> None: self.content = content
     def __iter__(self) -> Iterator[bytes]: return map(bytes, self.content)
 
 class _AwaitedBlocks:
     """The same for an event loop, each read in a thread."""
-
     def __init__(self, content: _Multipart, workers: _Workers) -> None: self.content, self.workers = content, workers
 
     async def __aiter__(self) -> Any:
         blocks: Iterator[Optional[bytes]] = map(bytes, self.content)
         block: Optional[bytes] = b""
         while block is not None:
-            if block:
-                yield block
+            if block: yield block
             block = await self.workers.run(lambda: next(blocks, None))
-
-async def _perform(half: _Blocking, configuration: SDKConfiguration, operation: Operation, request: object,
-                   retries: Retries, options: Dict[str, Any]) -> Any:
-    """One call, from its arguments to a model or an error that knows all about it."""
-    call = None
-    try:
-        call = _Call(configuration, operation, request, retries, options)
-        return await _attempts(call, half)
-    except AerostackError as error:
-        if call is not None:
-            _annotate(error, call, half.wall())
-        options.clear()  # from here down, locals hold keys and passwords, which error trackers would send home
-        cause = None if isinstance(error, errors.LocalProtocolError) else error.__cause__  # or a reader failed
-        while cause is not None:
-            cause.__traceback__, cause = None, cause.__cause__
-        raise error.with_traceback(None)  # noqa: B904  # it is the same one
-
-async def _attempts(call: _Call, half: _Blocking) -> Any:
-    """Attempts, until there is an answer to decode or an error to raise."""
-    started = half.monotonic()
-    client, request = await half.build(call)
-    while True:
-        call.attempts += 1
-        _log_request(call)
-        attempt_started = half.monotonic()
-        try:
-            outcome = await half.send(client, request)
-            if outcome is None:
-                raise errors.NoResponseError()
-            call.maybe_processed |= not 400 <= outcome.status_code < 500 and outcome.status_code != 503
-        except (errors.ClosedError, errors.ValidationError):
-            call.attempts -= 1  # which never began
-            raise
-        except Exception as error:
-            call.maybe_processed |= not _error_kind(error).never_sent
-            if not await _waits(call, error, half, started, attempt_started):
-                raise
-        else:
-            if not await _waits(call, outcome, half, started, attempt_started):
-                return _decode(call.operation, outcome)
-
-async def _waits(call: _Call, outcome: Any, half: _Blocking, started: float, attempt_started: float) -> bool:
-    """Whether, after a wait, there is to be another attempt."""
-    delay = _next_delay(call, outcome, half, started)
-    _log_outcome(call, outcome, half.monotonic() - attempt_started, delay)
-    if delay is None:
-        return False
-    await half.sleep(delay)
-    return not half.closed.is_set()
-
-def _annotate(error: AerostackError, call: _Call, wall_seconds: float) -> None:
-    """Tell an error what is known about the call, and take the call's secrets out of it."""
-    error.request_id, error.attempts, error.maybe_processed = call.request_id, call.attempts, call.maybe_processed
-    error.retry_after = _retry_after_seconds(error, wall_seconds)
-    if isinstance(error, errors.RequestError) and error.connection_lost and call.maybe_processed:
-        error.message += "; the request may have been processed"
-    if call.consumed:
-        error.message += "; not tried again, for the upload's source cannot be read twice"
-    if isinstance(error, (errors.RequestError, errors.SDKBaseError)):
-        error.message = _without(call.secrets, error.message)
-        error.args = (error.message,)
 
 # ---- Transport: one attempt, the only place that opens a socket ------------------------------------------------------
 
@@ -1803,20 +1610,35 @@ class _Deadline:
     def left(self, kind: Type[errors.TimeoutException], doing: str) -> Optional[float]:
         """The seconds left; None for no limit. Raises the error when there are none."""
         left = self.at - time.monotonic()
-        if left <= 0:
-            raise self.passed(kind, doing)
+        if left <= 0: raise self.passed(kind, doing)
         return None if left == _FOREVER else left
 
     def passed(self, kind: Type[errors.TimeoutException], doing: str) -> errors.TimeoutException:
         return kind("timed out after %g s, while %s" % (self.seconds, doing))
 
-class _Handler(urllib.request.BaseHandler):
-    """urllib's way in: http and https over pooled connections."""
+def _urllib_opener(handlers: Iterable[Any], exchange: Callable[[Request], Response]) -> Callable[[Request], Response]:
+    """`exchange` behind urllib.request handlers. Importing that doubles the time of a first call, so only they do."""
+    import urllib.request
 
-    def __init__(self, pool: _Pool) -> None: self.pool = pool
-    def http_open(self, request: Any) -> Any: return self.pool.exchange(request)
+    class Pooled(urllib.request.BaseHandler):
+        def http_open(self, outer: Any) -> Any:
+            headers = Headers({**outer.headers, **outer.unredirected_hdrs}.items())
+            inner = Request(outer.get_method(), outer.full_url, headers, outer.content, outer.timeout)
+            inner.deadline, inner.cancellation = outer.deadline, outer.cancellation
+            return exchange(inner)
 
-    https_open = http_open
+        https_open = http_open
+
+    opener = urllib.request.OpenerDirector()  # without urllib's own handlers: no file:, no ftp:, no redirects
+    for handler in (Pooled(), *handlers): opener.add_handler(handler)
+
+    def send(request: Request) -> Response:
+        outer: Any = urllib.request.Request(request.url, method=request.method)
+        outer.headers, outer.content = request.headers, request.content
+        outer.deadline, outer.cancellation = request.deadline, request.cancellation
+        return opener.open(outer, timeout=request.deadline.seconds)  # type: ignore
+
+    return send
 
 class _Pool:
     """Idle connections. They change hands only under the lock; sockets are touched only outside it."""
@@ -1825,9 +1647,8 @@ class _Pool:
 
     def __init__(self, proxy: Union[str, Literal[False], None], ssl_context: Optional[ssl.SSLContext],
                  max_connections: int, max_response_bytes: int) -> None:
-        self.proxy, self.context = proxy, ssl_context
+        self.proxy, self.context, self.closed = proxy, ssl_context, False
         self.max_connections, self.max_response_bytes = max_connections, max_response_bytes
-        self.closed = False
         self.reset()
 
     def reset(self) -> None:
@@ -1839,45 +1660,38 @@ class _Pool:
         if self.pid != os.getpid():
             inherited = self.idle
             self.reset()
-            for connection in inherited:
-                connection.close()
+            for connection in inherited: connection.close()
 
     def counts(self) -> Tuple[int, int]: return self.active, len(self.idle)
 
     def exchange(self, request: Request) -> Response:
-        connection = self.take(request)
+        connection = self.take(_parse_url(request.url))
         try:
             return connection.exchange(request, self.max_response_bytes)
         except BaseException:
             connection.close()
             raise
         finally:
-            if request.cancellation:
-                request.cancellation.watch(None)
+            if request.cancellation: request.cancellation.watch(None)
             self.give_back(connection)
 
-    def take(self, request: Request) -> _Connection:
+    def take(self, url: _Url) -> _Connection:
         """A kept connection that is still good, else a new one."""
         self.check_fork()
-        key = (request.type, request.host)
         while True:
             with self.lock:
-                if self.closed:
-                    raise errors.ClosedError("the client is closed")
-                kept = next((connection for connection in reversed(self.idle) if connection.key == key), None)
-                if kept is not None:
-                    self.idle.remove(kept)
-                connection = kept or _Connection(key, _parse_url(request.full_url), self)
+                if self.closed: raise errors.ClosedError("the client is closed")
+                kept = next((connection for connection in reversed(self.idle) if connection.leads_to(url)), None)
+                if kept is not None: self.idle.remove(kept)
                 self.active += 1
-            if kept is None or kept.is_usable(self.monotonic(), self.wall()):
-                return connection
-            connection.close()
-            self.give_back(connection)
+            if kept is None: return _Connection(url, self)
+            if kept.is_usable(self.monotonic(), self.wall()): return kept
+            kept.close()
+            self.give_back(kept)
 
     def give_back(self, connection: _Connection) -> None:
         """Keep a connection that is still open, at the cost of the oldest if there are too many."""
-        if self.pid != os.getpid():
-            return connection.close()
+        if self.pid != os.getpid(): return connection.close()
         connection.idle_since = self.monotonic(), self.wall()
         surplus: Optional[_Connection] = connection
         with self.lock:
@@ -1885,8 +1699,7 @@ class _Pool:
             if connection.sock is not None and not self.closed:
                 self.idle.append(connection)
                 surplus = self.idle.pop(0) if len(self.idle) > self.max_connections else None
-        if surplus is not None:
-            surplus.close()
+        if surplus is not None: surplus.close()
 
     def ssl_context(self) -> ssl.SSLContext:
         """Made once, when the first https connection needs it: reading the trust store takes 10 ms."""
@@ -1900,8 +1713,7 @@ class _Pool:
         with self.lock:
             self.closed = True
             idle, self.idle = self.idle, []
-        for connection in idle:
-            connection.close()
+        for connection in idle: connection.close()
 
 def _default_ssl_context() -> ssl.SSLContext:
     """The system's trust store, or what the usual variables name; TLS 1.2 at least."""
@@ -1910,11 +1722,10 @@ def _default_ssl_context() -> ssl.SSLContext:
         if os.environ.get(name) and not os.path.exists(os.environ[name]):
             raise errors.ConnectError("%s names %r, which does not exist" % (name, os.environ[name]), permanent=True)
     bundle = os.environ.get("REQUESTS_CA_BUNDLE") or None
-    if os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR"):
-        bundle = None  # OpenSSL reads these two by itself
+    if os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR"): bundle = None  # OpenSSL reads them by itself
+    place = {"capath" if bundle and os.path.isdir(bundle) else "cafile": bundle}
     try:
-        is_folder = bundle is not None and os.path.isdir(bundle)
-        context = ssl.create_default_context(cafile=None if is_folder else bundle, capath=bundle if is_folder else None)
+        context = ssl.create_default_context(**place)  # type: ignore
     except OSError as error:
         raise errors.ConnectError("the CA file %r cannot be used: %s" % (bundle, error), permanent=True) from error
     context.minimum_version = max(context.minimum_version, ssl.TLSVersion.TLSv1_2)  # TLS 1.0 until Python 3.10
@@ -1923,22 +1734,21 @@ def _default_ssl_context() -> ssl.SSLContext:
 
 def _find_proxy(setting: Any, url: _Url) -> Optional[_Url]:
     """Which proxy, if any, leads to a server."""
-    if setting is not None:
-        return _parse_proxy(setting, "proxy=") if setting else None
-    found = urllib.request.getproxies_environment()  # lower case first; no HTTP_PROXY under CGI (CVE-2016-1000110)
+    if setting is not None: return _parse_proxy(setting, "proxy=") if setting else None
+    if not any(name.lower().endswith("_proxy") for name in os.environ): return None
+    from urllib.request import getproxies_environment
+    found = getproxies_environment()  # lower case first; no HTTP_PROXY under CGI (CVE-2016-1000110)
     name = url.scheme if url.scheme in found else "all"
-    if name not in found or _bypasses_proxy(found.get("no", ""), url.host, url.port):
-        return None
+    if name not in found or _bypasses_proxy(found.get("no", ""), url.host, url.port): return None
     return _parse_proxy(found[name], name.upper() + "_PROXY")
 
 def _parse_proxy(text: Any, source: str) -> _Url:
     if not isinstance(text, str):
         raise errors.ArgumentTypeError.about("proxy", 'must be a URL such as "http://proxy:3128", or False for none')
-    text = text.strip() if "://" in text else "http://" + text.strip()
+    text, words = text.strip(), "must be http://host:port; other kinds of proxy are not supported"
+    if "://" not in text: text = "http://" + text
     try:
-        if text.lower().startswith("http://"):
-            return _parse_url(text)
-        words = "must be http://host:port; other kinds of proxy are not supported"
+        if text.lower().startswith("http://"): return _parse_url(text)
     except errors.UnsupportedProtocol as error:
         words = str(error)
     raise errors.UnsupportedProtocol("the proxy %s from %s %s" % (_escaped(_shown_url(text)), source, words))
@@ -1949,8 +1759,7 @@ def _bypasses_proxy(no_proxy: str, host: str, port: int) -> bool:
     for entry in no_proxy.lower().replace(",", " ").split():
         name, colon, number = entry.rpartition(":")
         if colon and re.fullmatch("[0-9]{1,5}", number) and (name.startswith("[") or ":" not in name):
-            if int(number) != port:
-                continue
+            if int(number) != port: continue
             entry = name
         domain = entry.strip("[]").rstrip(".").lstrip("*").lstrip(".")
         if entry == "*" or domain and ("." + host).endswith("." + domain) or _in_range(host, entry.strip("[]")):
@@ -1964,29 +1773,29 @@ def _in_range(host: str, entry: str) -> bool:
     except ValueError:  # what is no address matches none
         return False
 
-class _Connection(http.client.HTTPConnection):
+class _Connection:
     """One connection, for one exchange at a time. Every wait ends at the deadline; nothing that is read is believed."""
 
-    def __init__(self, key: Tuple[str, str], url: _Url, pool: _Pool) -> None:
-        super().__init__(url.host, url.port)
-        self.key, self.url, self.pool, self.exchanges = key, url, pool, 0
+    def __init__(self, url: _Url, pool: _Pool) -> None:
+        self.url, self.pool, self.exchanges = url, pool, 0
         self.idle_since, self.max_idle_seconds = (0.0, 0.0), float(_MAX_IDLE_SECONDS)
+        self.sock: Any = None
         self.proxy: Optional[_Url] = None
         self.buffer = b""  # received, not yet read
+
+    def leads_to(self, url: _Url) -> bool: return (self.url.scheme, self.url.authority) == (url.scheme, url.authority)
+    def wake(self) -> None: _shut(self.sock)
 
     def is_usable(self, monotonic: float, wall: float) -> bool:
         """Whether an idle connection is still good: not too old by either clock (a frozen Lambda stops the first), not
         closed by the server, and without bytes that nobody asked for."""
         age, wall_age = monotonic - self.idle_since[0], wall - self.idle_since[1]
-        if max(age, wall_age) > self.max_idle_seconds or self.buffer or getattr(self.sock, "pending", int)():
-            return False
+        if max(age, wall_age) > self.max_idle_seconds or getattr(self.sock, "pending", int)(): return False
         try:
             self.sock.settimeout(0)
             socket.socket.recv(self.sock, 1, socket.MSG_PEEK)  # below TLS
-        except BlockingIOError:
-            return True
-        except OSError:
-            pass
+        except OSError as error:
+            return isinstance(error, BlockingIOError)
         return False
 
     def exchange(self, request: Request, max_bytes: int) -> Response:
@@ -1994,13 +1803,11 @@ class _Connection(http.client.HTTPConnection):
         self.deadline, self.cancellation, self.answered, self.interim = request.deadline, request.cancellation, False, 0
         self.exchanges += 1
         try:
-            if self.sock is None:
-                self.connect()
-            if self.cancellation:
-                self.cancellation.watch(self.wake)
+            if self.sock is None: self.connect()
+            if self.cancellation: self.cancellation.watch(self.wake)
             complete = self.write(request)
-            version, status, reason, headers = self.read_final_head()
-            content, ends = self.read_body(_framing(request.get_method(), status, headers), max_bytes)
+            version, status, reason, headers = self.read_head()
+            content, ends = self.read_body(_framing(request.method, status, headers), max_bytes)
             content = _decompressed(content, headers.get("content-encoding", ""), max_bytes)
             if not complete and status < 300:
                 raise errors.RemoteProtocolError("the server said %d before it had the whole request" % status)
@@ -2008,41 +1815,36 @@ class _Connection(http.client.HTTPConnection):
             error.request = request
             error.reused_connection = self.exchanges > 1 and error.connection_lost and not self.answered
             raise
-        if not (complete and ends) or self.buffer or not _keeps_alive(version, headers):
-            self.close()
+        if not (complete and ends) or self.buffer or not _keeps_alive(version, headers): self.close()
         self.max_idle_seconds = _keep_alive_seconds(headers)
         return Response(status, headers, content, request, reason)
 
-    def wake(self) -> None: _shut(self.sock)
+    def close(self) -> None:
+        sock, self.sock, self.buffer = self.sock, None, b""
+        if sock is not None: sock.close()
 
     # Connect
 
     def connect(self) -> None:
         """Resolve, connect, pass the proxy and shake hands, all before the deadline."""
-        is_https = self.url.scheme == "https"
-        target = "%s:%d" % ("[%s]" % self.host if ":" in self.host else self.host, self.port)
         self.proxy = proxy = _find_proxy(self.pool.proxy, self.url)
+        server, is_https = proxy or self.url, self.url.scheme == "https"
+        target = "%s:%d" % ("[%s]" % self.url.host if ":" in self.url.host else self.url.host, self.url.port)
         try:
-            host, port = (proxy.host, proxy.port) if proxy else (self.host, self.port)
-            addresses = _resolve(host, port, self.deadline, self.cancellation)
-            self.sock = _dial(addresses, "%s:%d" % (host, port), self.deadline, self.cancellation)
+            addresses = _resolve(server.host, server.port, self.deadline, self.cancellation)
+            self.sock = _dial(addresses, "%s:%d" % (server.host, server.port), self.deadline, self.cancellation)
         except (OSError, UnicodeError) as error:
-            if isinstance(error, AerostackError):
-                raise
-            if proxy:
-                raise errors.ProxyError("cannot reach the proxy %s: %s" % (proxy.shown, error)) from error
+            if isinstance(error, AerostackError): raise
+            if proxy: raise errors.ProxyError("cannot reach the proxy %s: %s" % (proxy.shown, error)) from error
             raise errors.ConnectError("cannot connect to %s: %s" % (target, error)) from error
-        if self.cancellation:
-            self.cancellation.watch(self.wake)
+        if self.cancellation: self.cancellation.watch(self.wake)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for name, seconds in (("TCP_KEEPIDLE", 45), ("TCP_KEEPALIVE", 45), ("TCP_KEEPINTVL", 15)):
             if hasattr(socket, name):  # probes, before a NAT or a load balancer forgets the connection
                 self.sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), seconds)
-        if is_https and proxy:
-            self.open_tunnel(proxy, target)
-        if is_https:
-            self.shake_hands(target)
+        if is_https and proxy: self.open_tunnel(proxy, target)
+        if is_https: self.shake_hands(target)
 
     def open_tunnel(self, proxy: _Url, target: str) -> None:
         """CONNECT (RFC 9110, 9.3.6), with a Host header on every Python (gh-66897); any 2xx is a yes."""
@@ -2050,7 +1852,7 @@ class _Connection(http.client.HTTPConnection):
         failed = "the proxy %s opened no tunnel to %s: " % (proxy.shown, target)
         try:
             self.send(("CONNECT %s HTTP/1.1\r\nHost: %s\r\n%s\r\n" % (target, target, credentials)).encode())
-            _, status, reason, _ = self.read_final_head()
+            _, status, reason, _ = self.read_head()
         except errors.TimeoutException as error:
             raise errors.ConnectTimeout(failed + error.message) from error
         except errors.TransportError as error:
@@ -2058,8 +1860,7 @@ class _Connection(http.client.HTTPConnection):
         if not 200 <= status < 300:
             raise errors.ProxyError("%sit answered %d %s" % (failed, status, _escaped(reason)), status_code=status,
                                     permanent=status < 500)
-        if self.buffer:
-            raise errors.ProxyError(failed + "it sent bytes ahead of TLS", permanent=True)
+        if self.buffer: raise errors.ProxyError(failed + "it sent bytes ahead of TLS", permanent=True)
         self.interim = 0
 
     def shake_hands(self, target: str) -> None:
@@ -2068,9 +1869,8 @@ class _Connection(http.client.HTTPConnection):
         left = self.deadline.left(errors.ConnectTimeout, doing)
         try:
             self.sock = context.wrap_socket(  # where a cut connection is an error, not an end
-                self.sock, server_hostname=self.host, do_handshake_on_connect=False, suppress_ragged_eofs=False)
-            if self.cancellation:
-                self.cancellation.watch(self.wake)  # in case the old socket was shut just before
+                self.sock, server_hostname=self.url.host, do_handshake_on_connect=False, suppress_ragged_eofs=False)
+            if self.cancellation: self.cancellation.watch(self.wake)  # in case the old socket was shut just before
             self.sock.settimeout(left)
             self.sock.do_handshake()
         except socket.timeout as error:
@@ -2088,37 +1888,32 @@ class _Connection(http.client.HTTPConnection):
 
     def write(self, request: Request) -> bool:
         """Send a request; False if its answer, or the connection's end, came before all of it was sent."""
-        content: Any = request.content
-        if isinstance(content, (bytes, bytearray)):
-            return self.send(self.head(request, len(content)) + content, watchful=len(content) > _RECEIVE_BYTES)
+        content = request.content
+        if isinstance(content, (bytes, memoryview)):
+            return self.send(b"".join([self.head(request, len(content)), content]), len(content) > _RECEIVE_BYTES)
         length = content.measure() if isinstance(content, _Multipart) else None
         head = self.head(request, length)
         for count, block in enumerate(content):
-            if not len(block):
-                continue
-            if count % 4 == 3 and self.has_answer():  # seldom enough to cost nothing
-                return False
+            if not len(block): continue
+            if count % 16 == 15 and self.has_answer(): return False  # seldom enough to cost nothing
             framed = b"%x\r\n%b\r\n" % (len(block), block) if length is None else block
             framed, head = b"".join([head, framed]) if head else framed, b""
-            if not self.send(framed, watchful=True):
-                return False
+            if not self.send(framed, watchful=True): return False
         return self.send(head + (b"0\r\n\r\n" if length is None else b""), watchful=True)
 
     def head(self, request: Request, length: Optional[int]) -> bytes:
         """The request line and headers: those given, and what is the connection's to say."""
-        target = request.selector
-        headers = {"host": request.host, **request.headers, **request.unredirected_hdrs}
-        if self.proxy and self.url.scheme == "http":
-            target = "http://" + request.host + target
-            if self.proxy.authorization:
-                headers["proxy-authorization"] = self.proxy.authorization
-        for name in ("content-length", "transfer-encoding"):
-            headers.pop(name, None)
+        url, headers = _parse_url(request.url), {"host": self.url.authority, **request.headers}
+        target = url.target
+        if self.proxy and url.scheme == "http":
+            target = url.text
+            if self.proxy.authorization: headers["proxy-authorization"] = self.proxy.authorization
+        for name in ("content-length", "transfer-encoding"): headers.pop(name, None)
         headers.update({"transfer-encoding": "chunked"} if length is None else {"content-length": str(length)})
         lines = ["%s: %s\r\n" % pair for pair in headers.items()]
-        return ("%s %s HTTP/1.1\r\n%s\r\n" % (request.get_method(), target, "".join(lines))).encode("latin-1")
+        return ("%s %s HTTP/1.1\r\n%s\r\n" % (request.method, target, "".join(lines))).encode("latin-1")
 
-    def send(self, data: Any, watchful: bool = False) -> bool:  # type: ignore
+    def send(self, data: Any, watchful: bool = False) -> bool:
         """Send all of it; False if, while it goes out, an answer comes or the connection breaks after one came.
 
         `watchful` looks for an answer all the while, as an upload must: a server that refuses it may stop reading.
@@ -2130,14 +1925,12 @@ class _Connection(http.client.HTTPConnection):
                 view = view[self.sock.send(view) :]
             except OSError as error:
                 if not _would_block(error):
-                    if self.has_answer():
-                        return False
+                    if self.has_answer(): return False
                     raise errors.WriteError("the connection broke while the request was sent: %s" % error) from error
                 with _Selector() as selector:
                     selector.register(self.sock, selectors.EVENT_WRITE | selectors.EVENT_READ * watchful)
                     selector.select(self.deadline.left(errors.WriteTimeout, "sending the request"))
-                if watchful and self.has_answer():
-                    return False
+                if watchful and self.has_answer(): return False
         return True
 
     def has_answer(self) -> bool:
@@ -2146,76 +1939,58 @@ class _Connection(http.client.HTTPConnection):
             self.sock.settimeout(0)
             data = self.sock.recv(_RECEIVE_BYTES)
             self.buffer += data
-            if not data:
-                return True
+            return not data or bool(self.final_head_end())
         except OSError as error:
-            if not _would_block(error):
-                return bool(self.buffer)
-        while True:
-            end = _head_end(self.buffer, 0)
-            if not end:
-                return len(self.buffer) > _MAX_HEAD_BYTES or not b"HTTP/1.".startswith(self.buffer[:7])
-            if _parse_head(self.buffer[:end])[1] >= 200:
-                return True
-            self.buffer = self.buffer[end:]  # 100 Continue, 103 Early Hints
-            self.count_interim()
+            return bool(self.buffer and not _would_block(error))
 
     # Read
 
-    def read_final_head(self) -> Tuple[str, int, str, Headers]:
-        while True:
-            head = _parse_head(self.read_head())
-            if head[1] == 101:
-                raise errors.RemoteProtocolError("the server switched protocols unasked")
-            if head[1] >= 200:
-                return head
-            self.count_interim()
+    def read_head(self) -> Tuple[str, int, str, Headers]:
+        """The final response's head."""
+        end = self.final_head_end()
+        while not end:
+            where = "within the response's headers" if self.buffer else "without sending a response"
+            self.buffer += self.receive("the server closed the connection " + where)
+            end = self.final_head_end()
+        head, self.buffer = self.buffer[:end], self.buffer[end:]
+        return _parse_head(head)
 
-    def count_interim(self) -> None:
-        self.interim += 1
-        if self.interim > _MAX_INTERIM_RESPONSES:
-            raise errors.RemoteProtocolError("more than %d interim responses" % _MAX_INTERIM_RESPONSES)
-
-    def read_head(self) -> bytes:
-        searched = 0
+    def final_head_end(self) -> int:
+        """Where the final response's head ends in the buffer, from which interim ones are dropped; 0 if not yet."""
         while True:
-            end = _head_end(self.buffer, searched)
+            end = _head_end(self.buffer)
             if (end or len(self.buffer)) > _MAX_HEAD_BYTES:
                 raise errors.RemoteProtocolError("the response's headers are larger than %d bytes" % _MAX_HEAD_BYTES)
-            if end:
-                head, self.buffer = self.buffer[:end], self.buffer[end:]
-                return head
             if not b"HTTP/1.".startswith(self.buffer[:7]):
                 hint = " (it seems to speak TLS: https?)" if self.buffer[:1] == b"\x15" else ""
                 raise errors.RemoteProtocolError("the answer is not HTTP/1.1%s: %s" % (hint, _excerpt(self.buffer)))
-            searched = max(0, len(self.buffer) - 2)
-            where = "within the response's headers" if self.buffer else "without sending a response"
-            self.buffer += self.receive("the server closed the connection " + where)
+            if not end or self.buffer[9:10] != b"1": return end
+            if _parse_head(self.buffer[:end])[1] == 101:
+                raise errors.RemoteProtocolError("the server switched protocols unasked")
+            self.buffer, self.interim = self.buffer[end:], self.interim + 1  # 100 Continue, 103 Early Hints
+            if self.interim > _MAX_INTERIM_RESPONSES:
+                raise errors.RemoteProtocolError("more than %d interim responses" % _MAX_INTERIM_RESPONSES)
 
     def receive(self, at_end: str = "") -> bytes:
         """What comes next: b"" at the connection's end, unless there is a complaint for that."""
         left = self.deadline.left(errors.ReadTimeout, "waiting for the response")
         try:
             self.sock.settimeout(left)
-            data = self.sock.recv(_RECEIVE_BYTES)
+            data: bytes = self.sock.recv(_RECEIVE_BYTES)
         except socket.timeout as error:
             raise self.deadline.passed(errors.ReadTimeout, "waiting for the response") from error
         except OSError as error:
             raise errors.ReadError("the connection broke while the response was awaited: %s" % error) from error
-        if not data and at_end:
-            raise errors.RemoteProtocolError(at_end, connection_lost=True)
+        if not data and at_end: raise errors.RemoteProtocolError(at_end, connection_lost=True)
         self.answered = True
         return data
 
-    def read_body(self, framing: Tuple[str, int], max_bytes: int) -> Tuple[bytes, bool]:
-        """The body, and whether its end was announced."""
-        kind, length = framing
-        if length > max_bytes:
-            raise _too_large(max_bytes)
-        if kind == "length":
+    def read_body(self, length: Optional[int], max_bytes: int) -> Tuple[bytes, bool]:
+        """The body, whose length is known, _CHUNKED, or None for until the end; and whether its end was announced."""
+        if length == _CHUNKED: return self.read_chunked(max_bytes), True
+        if length is not None:
+            if length > max_bytes: raise _too_large(max_bytes)
             return self.read_exactly(length), True
-        if kind == "chunked":
-            return self.read_chunked(max_bytes), True
         parts, size = [self.buffer], len(self.buffer)
         while size <= max_bytes:
             parts.append(self.receive())
@@ -2226,36 +2001,29 @@ class _Connection(http.client.HTTPConnection):
         raise _too_large(max_bytes)
 
     def read_exactly(self, length: int) -> bytes:
-        if len(self.buffer) == length:  # the usual case: head and body came together
-            content, self.buffer = self.buffer, b""
-            return content
         parts, missing, self.buffer = [self.buffer[:length]], length - len(self.buffer), self.buffer[length:]
         while missing > 0:
             data = self.receive("the body was cut short: %d of %d bytes came" % (length - missing, length))
             parts.append(data[:missing])
-            self.buffer = data[missing:]
-            missing -= len(data)
+            missing, self.buffer = missing - len(data), data[missing:]
         return b"".join(parts)
 
     def read_chunked(self, max_bytes: int) -> bytes:
         """RFC 9112, 7.1. Extensions and trailers are read and dropped."""
-        parts, total, trailers, size = [], 0, 0, 1
+        parts: List[bytes] = []
+        total, trailers, size = 0, 0, 1
         while size:
             size = _chunk_size(self.read_line())
             total += size
-            if total > max_bytes:
-                raise _too_large(max_bytes)
-            if size:
-                parts.append(self.read_exactly(size))
-                if self.read_exactly(2) != b"\r\n":
-                    raise errors.RemoteProtocolError("a chunk does not end where its size says")
-        while True:
+            if total > max_bytes: raise _too_large(max_bytes)
+            parts.append(self.read_exactly(size))
+            if size and self.read_exactly(2) != b"\r\n":
+                raise errors.RemoteProtocolError("a chunk does not end where its size says")
+        while trailers <= _MAX_HEAD_BYTES:
             line = self.read_line()
+            if not line: return b"".join(parts)
             trailers += len(line)
-            if trailers > _MAX_HEAD_BYTES:
-                raise errors.RemoteProtocolError("the trailers are larger than %d bytes" % _MAX_HEAD_BYTES)
-            if not line:
-                return b"".join(parts)
+        raise errors.RemoteProtocolError("the trailers are larger than %d bytes" % _MAX_HEAD_BYTES)
 
     def read_line(self) -> bytes:
         while b"\r\n" not in self.buffer:
@@ -2265,10 +2033,6 @@ class _Connection(http.client.HTTPConnection):
         line, _, self.buffer = self.buffer.partition(b"\r\n")
         return line
 
-    def close(self) -> None:
-        self.buffer = b""
-        super().close()
-
 _Selector = getattr(selectors, "PollSelector", selectors.DefaultSelector)  # poll needs no descriptor of its own
 
 def _too_large(max_bytes: int) -> errors.RemoteProtocolError:
@@ -2276,17 +2040,15 @@ def _too_large(max_bytes: int) -> errors.RemoteProtocolError:
 
 def _resolve(host: str, port: int, deadline: _Deadline, cancellation: Optional[_Cancellation]) -> List[Any]:
     """The addresses of a host. Asking a name server cannot be interrupted, so a thread of its own does that."""
-    try:
-        return socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM, 0, socket.AI_NUMERICHOST)
+    try:  # bytes, for text has Python import its codec of names that are not ASCII
+        return socket.getaddrinfo(host.encode(), port, 0, socket.SOCK_STREAM, 0, socket.AI_NUMERICHOST)
     except socket.gaierror:
         done, outcome = _in_background(lambda: socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM))
-    if cancellation:
-        cancellation.watch(done.set)
+    if cancellation: cancellation.watch(done.set)
     done.wait(deadline.left(errors.ConnectTimeout, "looking up " + host))
     deadline.left(errors.ConnectTimeout, "looking up " + host)
     addresses, error = outcome[0] if outcome else (None, OSError("the call was cancelled"))
-    if error:
-        raise error
+    if error: raise error
     return addresses  # type: ignore
 
 def _dial(addresses: List[Any], target: str, deadline: _Deadline,
@@ -2300,33 +2062,30 @@ def _dial(addresses: List[Any], target: str, deadline: _Deadline,
                     family, kind, protocol, _, address = waiting.pop(0)
                     try:
                         sock = socket.socket(family, kind, protocol)
-                        selector.register(sock, selectors.EVENT_WRITE)
-                        sock.setblocking(False)
-                        code = sock.connect_ex(address)
-                        if code not in (0, errno.EINPROGRESS, errno.EWOULDBLOCK):
-                            selector.unregister(sock)
-                            sock.close()
-                            raise OSError(code, os.strerror(code))
-                    except OSError as error:
+                    except OSError as error:  # a system without IPv6
                         failure = error
                         continue
+                    sock.setblocking(False)
+                    code = sock.connect_ex(address)
+                    if code not in (0, errno.EINPROGRESS, errno.EWOULDBLOCK):
+                        sock.close()
+                        failure = OSError(code, os.strerror(code))
+                        continue
+                    selector.register(sock, selectors.EVENT_WRITE)
                 trying: List[Any] = [key.fileobj for key in selector.get_map().values()]
-                if cancellation:
-                    cancellation.watch(functools.partial(_shut, *trying))
+                if cancellation: cancellation.watch(functools.partial(_shut, *trying))
                 left = deadline.left(errors.ConnectTimeout, "connecting to " + target)
                 patience = min(_FOREVER if left is None else left, _NEXT_ADDRESS_SECONDS) if waiting else left
                 ready: List[Any] = [key.fileobj for key, _ in selector.select(patience)]
                 for sock in ready:
                     selector.unregister(sock)
                     code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-                    if not code:
-                        return sock  # type: ignore
+                    if not code: return sock  # type: ignore
                     sock.close()
                     failure = OSError(code, os.strerror(code))
             raise failure
         finally:
-            for key in list(selector.get_map().values()):
-                key.fileobj.close()  # pyright: ignore
+            for key in list(selector.get_map().values()): key.fileobj.close()  # pyright: ignore
 
 def _shut(*socks: Any) -> None:
     """End whatever other threads wait for on sockets. Shutdown does that, close does not (python/cpython#111358)."""
@@ -2338,11 +2097,10 @@ def _shut(*socks: Any) -> None:
 
 def _redirect_target(request: Request, response: Response) -> Optional[str]:
     """Where to send the same request again: for 307 and 308 (RFC 9110, 15.4) within one origin, else nowhere."""
-    if response.status_code not in (307, 308) or "location" not in response.headers:
-        return None
+    if response.status_code not in (307, 308) or "location" not in response.headers: return None
+    from urllib.parse import urljoin
     try:
-        source = _parse_url(request.url)
-        target = _parse_url(urllib.parse.urljoin(request.url, response.headers["location"]))
+        source, target = _parse_url(request.url), _parse_url(urljoin(request.url, response.headers["location"]))
     except (errors.UnsupportedProtocol, ValueError):
         return None
     same = (source.scheme, source.host, source.port) == (target.scheme, target.host, target.port)
@@ -2351,11 +2109,11 @@ def _redirect_target(request: Request, response: Response) -> Optional[str]:
 # ---- Decode: bytes -> response, response -> model or error; pure -----------------------------------------------------
 
 _HEADER_LINE = re.compile(r"(?m)^([!#$%&'*+\-.^_`|~0-9A-Za-z]+):([^\0\r\n]*)\r?\n")
-_HEX_DIGITS = frozenset(b"0123456789abcdefABCDEF")
+_CHUNKED = -1  # in place of a body's length
 
-def _head_end(data: bytes, start: int) -> int:
+def _head_end(data: bytes) -> int:
     """Where a response's head ends; 0 if it does not yet. A bare LF may end a line (RFC 9112, 2.2)."""
-    ends = [(data.find(mark, start), len(mark)) for mark in (b"\n\r\n", b"\n\n")]
+    ends = [(data.find(mark), len(mark)) for mark in (b"\n\r\n", b"\n\n")]
     return min((at + size for at, size in ends if at >= 0), default=0)
 
 def _parse_head(head: bytes) -> Tuple[str, int, str, Headers]:
@@ -2366,59 +2124,48 @@ def _parse_head(head: bytes) -> Tuple[str, int, str, Headers]:
         text = head.decode("latin-1")
     line, _, rest = text.partition("\n")
     match = re.fullmatch(r"(HTTP/1\.[01]) ([1-9][0-9][0-9])(?: ([^\0\r]*))?\r?", line)
-    if not match:
-        raise errors.RemoteProtocolError("the answer is not HTTP/1.1: " + _excerpt(head))
-    if "\n " in rest or "\n\t" in rest:
-        rest = re.sub(r"\r?\n[ \t]+", " ", rest)  # folded lines (RFC 9112, 5.2)
+    if not match: raise errors.RemoteProtocolError("the answer is not HTTP/1.1: " + _excerpt(head))
+    if "\n " in rest or "\n\t" in rest: rest = re.sub(r"\r?\n[ \t]+", " ", rest)  # folded lines (RFC 9112, 5.2)
     pairs = [(name, value.strip(" \t")) for name, value in _HEADER_LINE.findall(rest)]
     left = _HEADER_LINE.sub("", rest)
     if left not in ("\r\n", "\n"):  # http.client would hide the headers that follow a malformed line
         raise errors.RemoteProtocolError("a header line is malformed: " + _excerpt(left.encode()))
     return match.group(1), int(match.group(2)), match.group(3) or "", Headers(pairs)
 
-def _framing(method: str, status: int, headers: Headers) -> Tuple[str, int]:
-    """How the body ends (RFC 9112, 6.3): ("length", n), ("chunked", 0) or ("close", 0)."""
-    if method == "HEAD" or status in (204, 304):
-        return "length", 0
+def _framing(method: str, status: int, headers: Headers) -> Optional[int]:
+    """The body's length, or _CHUNKED, or None for one that ends with the connection (RFC 9112, 6.3)."""
+    if method == "HEAD" or status in (204, 304): return 0
     coding, length = headers.get("transfer-encoding"), headers.get("content-length")
     if coding is not None:
-        if coding.lower() != "chunked":
-            raise errors.RemoteProtocolError("a transfer coding that was not asked for: " + _excerpt(coding.encode()))
-        return "chunked", 0
-    if length is None:
-        return "close", 0
+        if coding.lower() == "chunked": return _CHUNKED
+        raise errors.RemoteProtocolError("a transfer coding that was not asked for: " + _excerpt(coding.encode()))
+    if length is None: return None
     value, *others = {value.strip(" \t") for value in length.split(",")}
-    if others or not value.isascii() or not value.isdigit() or len(value) > 18:
+    if others or not re.fullmatch("[0-9]{1,18}", value):
         raise errors.RemoteProtocolError("the Content-Length is no number: " + _excerpt(length.encode()))
-    return "length", int(value)
+    return int(value)
 
 def _keeps_alive(version: str, headers: Headers) -> bool:
     """Whether the connection may be used again (RFC 9112, 9.3 and 6.3)."""
-    if version != "HTTP/1.1" or "transfer-encoding" in headers and "content-length" in headers:
-        return False
+    if version != "HTTP/1.1" or "transfer-encoding" in headers and "content-length" in headers: return False
     return "close" not in [token.strip() for token in headers.get("connection", "").lower().split(",")]
 
 def _keep_alive_seconds(headers: Headers) -> float:
     """How long an idle connection is good: a second less than `Keep-Alive: timeout=` says."""
-    if "keep-alive" not in headers:
-        return _MAX_IDLE_SECONDS
-    match = re.search(r"(?i)\btimeout\s*=\s*([0-9]{1,6})", headers["keep-alive"])
+    match = re.search(r"(?i)\btimeout\s*=\s*([0-9]{1,6})", headers.get("keep-alive", ""))
     return min(_MAX_IDLE_SECONDS, int(match.group(1)) - 1) if match else _MAX_IDLE_SECONDS
 
 def _chunk_size(line: bytes) -> int:
     """int(line, 16) would take 0x19, +19 and 1_9 as well."""
-    size = line.partition(b";")[0].rstrip(b" \t")
-    if not 0 < len(size) <= 16 or not _HEX_DIGITS.issuperset(size) or b"\n" in line or b"\r" in line:
-        raise errors.RemoteProtocolError("a chunk's size is no number: " + _excerpt(line))
-    return int(size, 16)
+    match = re.fullmatch(rb"([0-9a-fA-F]{1,16})[ \t]*(;[^\r\n]*)?", line)
+    if not match: raise errors.RemoteProtocolError("a chunk's size is no number: " + _excerpt(line))
+    return int(match.group(1), 16)
 
 def _decompressed(content: bytes, encodings: str, max_bytes: int) -> bytes:
     """A body without its gzip or deflate coding. One that was not asked for stays as it is."""
     for coding in encodings.lower().split(",")[: -_MAX_CODINGS - 1 : -1]:
-        coding = coding.strip()
-        if coding not in ("gzip", "deflate") or not content:
-            return content
-        content = _inflated(content, coding, max_bytes)
+        if coding.strip() not in ("gzip", "deflate") or not content: return content
+        content = _inflated(content, coding.strip(), max_bytes)
     return content
 
 def _inflated(content: bytes, coding: str, max_bytes: int) -> bytes:
@@ -2437,12 +2184,9 @@ def _inflated(content: bytes, coding: str, max_bytes: int) -> bytes:
                 parts.append(inflater.decompress(content, max_bytes - size + 1))
             except zlib.error as error:
                 raise errors.DecodingError("the %s body is broken: %s" % (coding, error)) from error
-            size += len(parts[-1])
-            if size > max_bytes:
-                raise _too_large(max_bytes)
-            content = inflater.unconsumed_tail
-            if not content and not inflater.eof:
-                raise errors.DecodingError("the %s body is cut short" % coding)
+            size, content = size + len(parts[-1]), inflater.unconsumed_tail
+            if size > max_bytes: raise _too_large(max_bytes)
+            if not content and not inflater.eof: raise errors.DecodingError("the %s body is cut short" % coding)
         content = inflater.unused_data if coding == "gzip" else b""
     return b"".join(parts)
 
@@ -2458,17 +2202,16 @@ def _decode(operation: Operation, response: Any) -> Any:
             value = _parse_json(content, _charset(response.headers)) if content.strip() else {}
             return _validated(operation.response_type, value, operation.response_type.__name__, "body")
         except ValueError as error:
-            if is_json or isinstance(error, errors.ValidationError):
-                raise errors.ResponseValidationError("Response validation failed", response, error) from error
-            raise errors.SDKError("Unexpected response received", response) from None
+            if not is_json and not isinstance(error, errors.ValidationError):
+                raise errors.SDKError("Unexpected response received", response) from None
+            raise errors.ResponseValidationError("Response validation failed", response, error) from error
     try:
         data = errors.ErrorResponseData.model_validate(_parse_json(content, _charset(response.headers)))
     except ValueError:  # not the API's words
         data = None
     if data is not None and is_json and status in operation.structured_errors:
         raise errors.ErrorResponse(data, response)
-    if 400 <= status < 600:
-        raise errors.SDKError("API error occurred", response, data=data)
+    if 400 <= status < 600: raise errors.SDKError("API error occurred", response, data=data)
     location = response.headers.get("location") if 300 <= status < 400 else None
     target = ", a redirect to " + _shortened(_shown_url(location).partition("?")[0], 500) if location else ""
     raise errors.SDKError("Unexpected response received" + target, response)
@@ -2496,14 +2239,13 @@ def _parse_json(data: bytes, charset: str = "utf-8") -> Any:
 
 def _check_depth(text: str) -> None:
     """json's own limit is above what a small thread stack holds, on Python 3.12 and later (gh-113655)."""
-    if text.count("[") + text.count("{") > _MAX_JSON_DEPTH:
-        brackets = re.sub(r'"(?:[^"\\]|\\.)*"?|[^][{}"]+', "", text)
-        depths = itertools.accumulate(map({"[": 1, "{": 1, "]": -1, "}": -1}.__getitem__, brackets))
-        if max(depths, default=0) > _MAX_JSON_DEPTH:
-            raise ValueError("the JSON is nested too deeply")
+    if text.count("[") + text.count("{") <= _MAX_JSON_DEPTH: return
+    depth = 0
+    for bracket in re.sub(r'"(?:[^"\\]|\\.)*"?|[^][{}"]+', "", text):
+        depth += 1 if bracket in "[{" else -1
+        if depth > _MAX_JSON_DEPTH: raise ValueError("the JSON is nested too deeply")
 
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError("%s is not JSON" % name)
+def _refuse_constant(name: str) -> NoReturn: raise ValueError("%s is not JSON" % name)
 
 _decode_json = json.JSONDecoder(parse_constant=_refuse_constant).decode
 
@@ -2522,35 +2264,33 @@ def _default_logger() -> Optional[Logger]:
     return logger if logger and logger.isEnabledFor(logging.DEBUG) else None
 
 def _log_request(call: _Call) -> None:
-    if call.logger is not None:
-        body = "<streaming body>"
-        if isinstance(call.content, bytes):
-            body = "%s\nBytes: %d" % (_masked(call.content.decode(), call), len(call.content))
-        call.logger.debug("Request:\nMethod: POST\nURL: %s\nHeaders: %s\nBody: %s\nOperation: %s\nRequest-Id: %s\n"
-                          "Attempt: %d",
-                          _shown_url(call.url), _shown_headers(call.headers), body, call.operation.name,
-                          call.request_id, call.attempts)
+    if call.logger is None: return
+    body = "<streaming body>"
+    if isinstance(call.content, bytes):
+        body = "%s\nBytes: %d" % (_masked(call.content.decode(), call), len(call.content))
+    call.logger.debug(
+        "Request:\nMethod: POST\nURL: %s\nHeaders: %s\nBody: %s\nOperation: %s\nRequest-Id: %s\nAttempt: %d",
+        _shown_url(call.url), _shown_headers(call.headers), body, call.operation.name, call.request_id, call.attempts)
 
 def _log_outcome(call: _Call, outcome: Any, seconds: float, delay: Optional[float]) -> None:
-    if call.logger is None:
-        return
+    if call.logger is None: return
     if isinstance(outcome, Exception):
         text, values = "Request Exception: %s: %s", [type(outcome).__name__, _masked(str(outcome), call)]
     else:
-        text, values = "Response:\nStatus Code: %s\nURL: %s\nHeaders: %s\nBody: %s", [
-            outcome.status_code, _shown_url(call.url), str(_shown_headers(outcome.headers)),
-            "%s\nCharacters: %d" % (_masked(outcome.text, call), len(outcome.text))]
-    text += "\nOperation: %s\nRequest-Id: %s\nAttempt: %d\nMilliseconds: %.1f\nNext attempt: %s"
-    call.logger.debug(text, *values,
-                      call.operation.name, call.request_id, call.attempts, seconds * 1000,
-                      "none" if delay is None else "in %.3f s" % delay)
+        body = "%s\nCharacters: %d" % (_masked(outcome.text, call), len(outcome.text))
+        text = "Response:\nStatus Code: %s\nURL: %s\nHeaders: %s\nBody: %s"
+        values = [outcome.status_code, _shown_url(call.url), str(_shown_headers(outcome.headers)), body]
+    call.logger.debug(
+        text + "\nOperation: %s\nRequest-Id: %s\nAttempt: %d\nMilliseconds: %.1f\nNext attempt: %s", *values,
+        call.operation.name, call.request_id, call.attempts, seconds * 1000,
+        "none" if delay is None else "in %.3f s" % delay)
 
 def _shown_headers(headers: Mapping[str, str]) -> Dict[str, str]:
     return {name: _escaped(value) if name.lower() in _SHOWN_HEADERS else "***" for name, value in headers.items()}
 
 def _masked(text: str, call: _Call) -> str:
     """Text without the call's secrets, nor what looks like one."""
-    return _escaped(_safe_text(_without(call.secrets, text)[:_MAX_SHOWN_CHARS]))
+    return _safe_text(_without(call.secrets, text)[:_MAX_SHOWN_CHARS], "")
 
 def _without(secrets: Iterable[str], text: str) -> str:
     for secret in secrets:
@@ -2558,16 +2298,15 @@ def _without(secrets: Iterable[str], text: str) -> str:
             text = text.replace(secret, "***").replace(json.dumps(secret)[1:-1], "***")
     return text
 
-def _safe_text(text: str) -> str:
+def _safe_text(text: str, allowed: str = "\n\t") -> str:
     """Text without secret JSON members, and without control characters that forge logs or drive terminals."""
-    return _escaped(_SECRET_MEMBER.sub(r'\1"***"', text), "\n\t")
+    return _escaped(_SECRET_MEMBER.sub(r'\1"***"', text), allowed)
 
 def _shortened(text: str, limit: int = _MAX_SHOWN_CHARS) -> str:
     return text if len(text) <= limit else "%s...and %d more chars" % (text[:limit], len(text) - limit)
 
 def _escaped(text: str, allowed: str = "") -> str:
-    if text.isprintable():
-        return text
+    if text.isprintable(): return text
     return "".join(c if c.isprintable() or c in allowed else c.encode("unicode_escape").decode() for c in text)
 
 def _would_block(error: OSError) -> bool:
@@ -2578,6 +2317,14 @@ def _excerpt(data: bytes) -> str:
     return repr(bytes(data[:60]))[1:] + ("..." if len(data) > 60 else "")
 
 # ---- Threads: the only place that knows threads and asyncio ----------------------------------------------------------
+
+def _run(coroutine: Coroutine[object, object, R]) -> R:
+    """The result of a coroutine that never waits for a loop: both halves go one way, and the blocking one blocks."""
+    try:
+        coroutine.send(None)
+    except StopIteration as stop:
+        return stop.value  # type: ignore
+    raise RuntimeError("a blocking call was suspended")
 
 class _Cancellation:
     """Ends, from another thread, whatever an attempt is blocked in."""
@@ -2590,14 +2337,12 @@ class _Cancellation:
         """From now on, `wake` ends the wait; with None there is no more to end."""
         with self.lock:
             self.wake = wake
-            if self.cancelled and wake:
-                raise errors.ReadError("the call was cancelled")
+            if self.cancelled and wake: raise errors.ReadError("the call was cancelled")
 
     def cancel(self) -> None:
         with self.lock:
             self.cancelled = True
-            if self.wake:
-                self.wake()
+            if self.wake: self.wake()
 
 def _in_background(function: Callable[[], Any]) -> Tuple[threading.Event, List[Tuple[Any, Optional[BaseException]]]]:
     """Start a function in a daemon thread of its own: an event that it is done, and then its value or error."""
@@ -2641,15 +2386,12 @@ class _Workers:
             return await future  # type: ignore
         finally:
             held.cancel()
-            if cancellation and (future.cancelled() or not future.done()):  # or its coroutine is dropped
-                cancellation.cancel()
+            if cancellation and (future.cancelled() or not future.done()): cancellation.cancel()  # or it was dropped
 
     def submit(self, job: Any) -> None:
-        if self.pid != os.getpid():  # a fork: it has none of its parent's threads
-            self.reset()
+        if self.pid != os.getpid(): self.reset()  # a fork: it has none of its parent's threads
         with self.lock:
-            if self.closed:
-                raise errors.ClosedError("the client is closed")
+            if self.closed: raise errors.ClosedError("the client is closed")
             if self.jobs is None:
                 from queue import SimpleQueue
                 self.jobs = SimpleQueue()
@@ -2660,18 +2402,14 @@ class _Workers:
                     threading.Thread(target=_work, args=(self.jobs, self.free), name="aerostack", daemon=True).start()
                     self.threads += 1
                 except RuntimeError:  # the system has no thread left
-                    if not self.threads:
-                        raise
+                    if not self.threads: raise
             self.jobs.put(job)
 
     def close(self) -> None:
-        if self.pid != os.getpid():
-            self.reset()
+        if self.pid != os.getpid(): self.reset()
         with self.lock:
-            self.closed = True
-            for _ in range(self.threads):
-                self.jobs.put(None)
-            self.threads = 0
+            for _ in range(self.threads): self.jobs.put(None)
+            self.closed, self.threads = True, 0
 
     def __del__(self) -> None: self.close()
 
@@ -2683,8 +2421,7 @@ def _work(jobs: Any, free: List[None]) -> None:
         value: Any = None
         failure: Optional[BaseException] = None
         try:
-            if not (cancellation and cancellation.cancelled):
-                value = run(function)
+            if not (cancellation and cancellation.cancelled): value = run(function)
         except BaseException as error:
             failure = error
         free.append(None)
@@ -2694,18 +2431,14 @@ def _work(jobs: Any, free: List[None]) -> None:
 
 def _settle_from_outside(future: Any, value: Any, failure: Optional[BaseException]) -> None:
     try:
-        if future is not None:
-            future.get_loop().call_soon_threadsafe(_settle, future, value, failure)
+        if future is not None: future.get_loop().call_soon_threadsafe(_settle, future, value, failure)
     except RuntimeError:  # the loop is closed: nobody waits any more
         pass
 
 def _settle(future: Any, value: Any, failure: Optional[BaseException]) -> None:
-    if not future.done():
-        if failure is None:
-            future.set_result(value)
-        else:
-            stopped = isinstance(failure, StopIteration)  # which no future takes
-            future.set_exception(RuntimeError("StopIteration in a call") if stopped else failure)
+    if future.done(): return
+    if isinstance(failure, StopIteration): failure = RuntimeError("StopIteration in a call")  # which no future takes
+    future.set_result(value) if failure is None else future.set_exception(failure)
 
 def _running_loop() -> Any:
     import asyncio
@@ -2715,84 +2448,18 @@ def _running_loop() -> Any:
         raise RuntimeError("the _async operations need asyncio's event loop; with trio, call the plain ones in"
                            " trio.to_thread.run_sync") from None
 
-def _run(coroutine: Coroutine[object, object, R]) -> R:
-    """The result of a coroutine that never waits for a loop: both halves go one way, and the blocking one blocks."""
-    try:
-        coroutine.send(None)
-    except StopIteration as stop:
-        return stop.value  # type: ignore
-    raise RuntimeError("a blocking call was suspended")
-
 # ---- Command line: the first user of everything above ----------------------------------------------------------------
 
-def _main(arguments: Optional[List[str]] = None) -> int:
-    """One operation from a shell. Exit: 0 done, 1 the API said no, 2 wrong usage, 3 no answer."""
-    arguments = sys.argv[1:] if arguments is None else arguments
-    if arguments[:1] == ["--version"]:
-        print(_version_lines())
-        return 0
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="backslashreplace")  # pyright: ignore  # for a terminal with few characters
-    parser = _argument_parser()
-    options, more = parser.parse_known_args(arguments)  # argparse ends the fields at the first option after one
-    for text in [text for text in more if text.startswith("-")]:
-        parser.error("unrecognized argument: " + text.partition("=")[0])
-    try:
-        _run_operation(options, options.fields + more)
-        sys.stdout.flush()
-        return 0
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:  # the reader of our output had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except (OSError, ValueError, AerostackError) as error:
-        status = 1 if isinstance(error, errors.SDKBaseError) else 2
-        status = 3 if isinstance(error, (errors.RequestError, errors.NoResponseError)) else status
-        words = "%s: %s" % (type(error).__name__, error) if status == 3 else str(error)
-        data = getattr(error, "data", None)
-        if data is not None:
-            words = "%s: %s" % (getattr(data.code, "value", data.code), data.message)
-        if getattr(error, "attempts", 0):
-            words += " (request %s, attempts %d)" % (error.request_id, error.attempts)  # type: ignore
-        line_end = "\n" if getattr(_show_progress, "unfinished", False) else ""
-        print(line_end + "aerostack_lite: " + _escaped(" ".join(words.split())), file=sys.stderr)
-        return status
-
-def _argument_parser() -> Any:
-    import argparse
-    common = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
-    flags: List[Tuple[str, str, Dict[str, Any]]] = [
-        ("--server-url", "the server (default: AEROSTACK_SERVER_URL, else production)", {"metavar": "URL"}),
-        ("--local", "the server at " + SERVERS[1],
-         {"action": "store_const", "const": SERVERS[1], "dest": "server_url"}),
-        ("--key-file", "a file with the API key (default: AEROSTACK_API_KEY, else asked for)", {"metavar": "FILE"}),
-        ("--timeout", "for one attempt (default: 60)", {"metavar": "SECONDS", "type": float}),
-        ("--retries", "how long to try again, whatever the operation; 0: never", {"metavar": "SECONDS", "type": float}),
-        ("--field", "print only this field of the answer, text as it is", {"metavar": "NAME"}),
-        ("--table", "print rows as a table", {"action": "store_true"}),
-        ("--verbose", "log each attempt to standard error, without secrets", {"action": "store_true"}),
-    ]
-    for flag, meaning, settings in flags:
-        common.add_argument(flag, help=meaning, **settings)
-    parser = argparse.ArgumentParser(
-        prog="aerostack_lite.py", parents=[common], description="The Aerostack Platform API from a shell.",
-        epilog="A field is name=text, name:=JSON, name=@FILE or name=@- for standard input. Exit: 0 done, 1 the API"
-               " said no, 2 wrong usage, 3 no answer.")
-    parser.add_argument("--version", action="store_true", help="print the version and this file's SHA-256")
-    commands = parser.add_subparsers(metavar="OPERATION", dest="operation")
-    commands.required = True
-    for _, operation, sentence in operations():
-        lines = ["  %-14s %s%s" % (field.name, _described(field.annotation), ", optional" * (field.default is None))
-                 for field in operation.request_type._fields()]
-        example = _EXAMPLES[operation.name]
-        command = commands.add_parser(
-            operation.name, parents=[common], help=sentence, description=sentence,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            epilog="\n".join(["fields:", *lines, "", "example:", "  %s %s" % (operation.name, example)]))
-        command.add_argument("fields", nargs="*", metavar="name=value", help="the fields of the request")
-    return parser
-
+_FLAGS: List[Tuple[str, str, Dict[str, Any]]] = [
+    ("--server-url", "the server (default: AEROSTACK_SERVER_URL, else production)", {"metavar": "URL"}),
+    ("--local", "the server at " + SERVERS[1], {"action": "store_const", "const": SERVERS[1], "dest": "server_url"}),
+    ("--key-file", "a file with the API key (default: AEROSTACK_API_KEY, else asked for)", {"metavar": "FILE"}),
+    ("--timeout", "for one attempt (default: 60)", {"metavar": "SECONDS", "type": float}),
+    ("--retries", "how long to try again, whatever the operation; 0: never", {"metavar": "SECONDS", "type": float}),
+    ("--field", "print only this field of the answer, text as it is", {"metavar": "NAME"}),
+    ("--table", "print rows as a table", {"action": "store_true"}),
+    ("--verbose", "log each attempt to standard error, without secrets", {"action": "store_true"}),
+]
 _EXAMPLES = {
     "ai_chat": """messages:='[{"role": "user", "content": "Hello"}]'""",
     "auth_signin": "email=ada@example.com password=@password.txt",
@@ -2804,37 +2471,84 @@ _EXAMPLES = {
     "services_invoke": """service_name=resize data:='{"width": 80}'""",
     "storage_upload": "key=photos/a.jpg file=@a.jpg --field url",
 }
+_DESCRIBED = {"File": "a file: @PATH", "List": "a JSON list", "Dict": "a JSON object", "Any": "any JSON",
+              "int": "a whole number", "": "text"}
 
-def _described(annotation: str) -> str:
-    words = {"File": "a file: @PATH", "List": "a JSON list", "Dict": "a JSON object", "Any": "any JSON",
-             "int": "a whole number"}
-    return next((words[name] for name in words if name in annotation), "text")
+def _main(arguments: Optional[List[str]] = None) -> int:
+    """One operation from a shell. Exit: 0 done, 1 the API said no, 2 wrong usage, 3 no answer."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["--version"]:
+        print(_version_lines())
+        return 0
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")  # pyright: ignore  # for a terminal with few characters
+    parser = _argument_parser()
+    options, more = parser.parse_known_args(arguments)  # argparse ends the fields at the first option after one
+    for text in more:
+        if text.startswith("-"): parser.error("unrecognized argument: " + text.partition("=")[0])
+    try:
+        _run_operation(options, options.fields + more)
+        sys.stdout.flush()
+        return 0
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # the reader of our output had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (OSError, ValueError, AerostackError) as error:
+        no_answer = isinstance(error, (errors.RequestError, errors.NoResponseError))
+        words = "%s: %s" % (type(error).__name__, error) if no_answer else str(error)
+        data = getattr(error, "data", None)
+        if data is not None: words = "%s: %s" % (getattr(data.code, "value", data.code), data.message)
+        if getattr(error, "attempts", 0):
+            words += " (request %s, attempts %d)" % (error.request_id, error.attempts)  # type: ignore
+        line_end = "\n" if getattr(_show_progress, "unfinished", False) else ""
+        print(line_end + "aerostack_lite: " + _escaped(" ".join(words.split())), file=sys.stderr)
+        return 3 if no_answer else 1 if isinstance(error, errors.SDKBaseError) else 2
+
+def _argument_parser() -> Any:
+    import argparse
+    common = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    for flag, meaning, settings in _FLAGS: common.add_argument(flag, help=meaning, **settings)
+    parser = argparse.ArgumentParser(
+        prog="aerostack_lite.py", parents=[common], description="The Aerostack Platform API from a shell.",
+        epilog="A field is name=text, name:=JSON, name=@FILE or name=@- for standard input. Exit: 0 done, 1 the API"
+               " said no, 2 wrong usage, 3 no answer.")
+    parser.add_argument("--version", action="store_true", help="print the version and this file's SHA-256")
+    commands = parser.add_subparsers(metavar="OPERATION", dest="operation")
+    commands.required = True
+    for _, operation, sentence in operations():
+        lines = ["fields:"]
+        for field in operation.request_type._fields():
+            described = next(words for name, words in _DESCRIBED.items() if name in field.annotation)
+            lines.append("  %-14s %s%s" % (field.name, described, ", optional" * (field.default is None)))
+        lines += ["", "example:", "  %s %s" % (operation.name, _EXAMPLES[operation.name])]
+        command = commands.add_parser(operation.name, parents=[common], help=sentence, description=sentence,
+                                      formatter_class=argparse.RawDescriptionHelpFormatter, epilog="\n".join(lines))
+        command.add_argument("fields", nargs="*", metavar="name=value", help="the fields of the request")
+    return parser
 
 def _version_lines() -> str:
     """The version, and the SHA-256 of this very file to compare with the README's."""
     import hashlib
     try:
         with open(__file__, "rb") as reader:
-            source = reader.read()
+            return "aerostack_lite %s\nsha256 %s" % (__version__, hashlib.sha256(reader.read()).hexdigest())
     except (NameError, OSError):  # piped in, or in a zip
         return "aerostack_lite " + __version__
-    return "aerostack_lite %s\nsha256 %s" % (__version__, hashlib.sha256(source).hexdigest())
 
 def _run_operation(options: Any, texts: List[str]) -> None:
     service, operation, _ = next(found for found in operations() if found[1].name == options.operation)
     fields: Dict[str, Any] = {}
     for name, value in (_parse_field(text, operation.name) for text in texts):
-        if name in fields:
-            raise errors.ValidationError.about(name, "is given twice")
+        if name in fields: raise errors.ValidationError.about(name, "is given twice")
         fields[name] = value
     settings: Dict[str, Any] = {"api_key_auth": _read_key(options), "server_url": getattr(options, "server_url", None)}
-    if hasattr(options, "timeout"):
-        settings["timeout_ms"] = options.timeout * 1000
+    if hasattr(options, "timeout"): settings["timeout_ms"] = options.timeout * 1000
     if hasattr(options, "retries"):
         backoff = BackoffStrategy(500, 8_000, 2, options.retries * 1000)
         settings["retry_config"] = RetryConfig("backoff", backoff, True) if options.retries else None
-    if hasattr(options, "verbose"):
-        settings["debug_logger"] = _StderrLogger()
+    if hasattr(options, "verbose"): settings["debug_logger"] = _StderrLogger()
     progress = {"progress": _show_progress} if operation.name == "storage_upload" and sys.stderr.isatty() else {}
     with SDK(**settings) as sdk:
         result = getattr(getattr(sdk, service), operation.name)(fields, **progress).model_dump(mode="json")
@@ -2852,15 +2566,13 @@ def _run_operation(options: Any, texts: List[str]) -> None:
 
 def _parse_field(text: str, operation: str) -> Tuple[str, Any]:
     name, separator, value = text.partition("=")
-    if not separator:
-        raise errors.ValidationError.about(text, "is not name=value")
+    if not separator: raise errors.ValidationError.about(text, "is not name=value")
     if name.endswith(":"):
         try:
             return name[:-1], json.loads(value)
         except ValueError as error:
             raise errors.ValidationError.about(name[:-1], "is not JSON: %s" % error) from None
-    if not value.startswith("@"):
-        return name, value
+    if not value.startswith("@"): return name, value
     if operation == "storage_upload" and name == "file":
         import pathlib
         return name, sys.stdin.buffer if value == "@-" else pathlib.Path(value[1:])
@@ -2868,14 +2580,11 @@ def _parse_field(text: str, operation: str) -> Tuple[str, Any]:
     return name, content.rstrip("\r\n") if name == "password" else content
 
 def _read_file(path: str) -> str:
-    with open(path, encoding="utf-8") as reader:
-        return reader.read()
+    with open(path, encoding="utf-8") as reader: return reader.read()
 
 def _read_key(options: Any) -> Optional[str]:
-    if hasattr(options, "key_file"):
-        return _read_file(options.key_file)
-    if os.environ.get("AEROSTACK_API_KEY") or not sys.stdin.isatty():
-        return None
+    if hasattr(options, "key_file"): return _read_file(options.key_file)
+    if os.environ.get("AEROSTACK_API_KEY") or not sys.stdin.isatty(): return None
     import getpass
     return getpass.getpass("Aerostack API key: ")
 

@@ -37,6 +37,7 @@ which a call passes through: encode, retries, transport, decode.
 
 from __future__ import annotations
 
+import collections
 import errno
 import functools
 import json
@@ -176,7 +177,8 @@ class SDK:
         shared.security, shared.server_idx = _security(api_key_auth), server_idx
         shared.server_url = _filled_template(server_url, url_params or {})
         shared.retry_config, shared.timeout_ms, shared.debug_logger = retry_config, timeout_ms, debug_logger
-        shared.check()
+        _retry_policy(retry_config, False), _seconds("timeout_ms", timeout_ms, 1000)  # raise what a call would raise
+        _check_server_url(shared.get_server_details()[0])
         shared.blocking, shared.awaiting = _Blocking(client), _Awaiting(async_client, max_workers)
         self.ai, self.authentication, self.cache = Ai(shared), Authentication(shared), Cache(shared)
         self.database, self.queue = Database(shared), Queue(shared)
@@ -197,7 +199,6 @@ class SDK:
 
 class SDKConfiguration:
     """What the services of one SDK share, by the official attribute names. May be changed between calls."""
-
     language, openapi_doc_version, sdk_version, user_agent = "python", OPENAPI_DOC_VERSION, __version__, USER_AGENT
     security: Union[models.Security, Callable[[], models.Security]]
     server_idx: Optional[int] = None
@@ -216,20 +217,13 @@ class SDKConfiguration:
         if self.server_url: return self.server_url.rstrip("/"), {}
         if index is None: return (os.environ.get("AEROSTACK_SERVER_URL") or SERVERS[0]).rstrip("/"), {}
         if isinstance(index, bool) or not isinstance(index, int):
-            raise errors.ArgumentTypeError.about("server_idx", "must be an integer")
+            raise _bad_type("server_idx", "must be an integer")
         if not 0 <= index < len(SERVERS):
             raise errors.ArgumentIndexError.about("server_idx", "must be 0 to %d" % (len(SERVERS) - 1))
         return SERVERS[index], {}
 
-    def check(self) -> None:
-        """Raise ValidationError if a call could not even begin."""
-        _retry_policy(self.retry_config, False)
-        _seconds("timeout_ms", self.timeout_ms, 1000)
-        _check_server_url(self.get_server_details()[0])
-
 class _Service:
     """Operations under one name. An operation is a method that hands what is particular to it to `_call`."""
-
     def __init__(self, sdk_configuration: SDKConfiguration) -> None: self.sdk_configuration = sdk_configuration
 
     def _call(self, path: str, response_type: Type[R], request: object, retries: Retries, options: Any,
@@ -247,7 +241,6 @@ class _Service:
 
 class _AwaitedService(_Service):
     """The same operations, as coroutines."""
-
     def _perform(self, operation: Operation, *given: Any) -> Any:
         return _perform(self.sdk_configuration.awaiting, self.sdk_configuration, operation, *given)
 
@@ -265,7 +258,6 @@ def _twin(operation: Callable[P, R]) -> Callable[P, Coroutine[object, object, R]
 
 class Ai(_Service):
     """Language models."""
-
     def ai_chat(self, request: Union[models.AiChatRequestBody, models.AiChatRequestBodyTypedDict, None] = None,
                 retries: Retries = UNSET, **options: Unpack[AiChatOptions]) -> models.AiChatResponseBody:
         """Answer a conversation: `messages` of {role, content}, by the platform's `model` or one you name."""
@@ -275,7 +267,6 @@ class Ai(_Service):
 
 class Authentication(_Service):
     """The users of your application."""
-
     def auth_signin(
             self, request: Union[models.AuthSigninRequestBody, models.AuthSigninRequestBodyTypedDict, None] = None,
             retries: Retries = UNSET, **options: Unpack[AuthSigninOptions]) -> models.AuthResponse:
@@ -292,7 +283,6 @@ class Authentication(_Service):
 
 class Cache(_Service):
     """JSON values under keys."""
-
     def cache_get(self, request: Union[models.CacheGetRequestBody, models.CacheGetRequestBodyTypedDict, None] = None,
                   retries: Retries = UNSET, **options: Unpack[CacheGetOptions]) -> models.CacheGetResponseBody:
         """Read the value under a `key`; `exists` is False where there is none, or no longer."""
@@ -307,7 +297,6 @@ class Cache(_Service):
 
 class Database(_Service):
     """SQL."""
-
     def db_query(self, request: Union[models.DbQueryRequestBody, models.DbQueryRequestBodyTypedDict, None] = None,
                  retries: Retries = UNSET, **options: Unpack[DbQueryOptions]) -> models.DbQueryResult:
         """Run one `sql` statement with `params` bound to its placeholders; rows come back as dicts."""
@@ -317,7 +306,6 @@ class Database(_Service):
 
 class Queue(_Service):
     """Background jobs."""
-
     def queue_enqueue(
             self, request: Union[models.QueueEnqueueRequestBody, models.QueueEnqueueRequestBodyTypedDict, None] = None,
             retries: Retries = UNSET, **options: Unpack[QueueEnqueueOptions]) -> models.QueueEnqueueResponseBody:
@@ -328,7 +316,6 @@ class Queue(_Service):
 
 class Services(_Service):
     """Functions deployed on the platform."""
-
     def services_invoke(
             self,
             request: Union[models.ServicesInvokeRequestBody, models.ServicesInvokeRequestBodyTypedDict, None] = None,
@@ -340,7 +327,6 @@ class Services(_Service):
 
 class Storage(_Service):
     """Files."""
-
     def storage_upload(
             self,
             request: Union[models.StorageUploadRequestBody, models.StorageUploadRequestBodyTypedDict, None] = None,
@@ -357,7 +343,6 @@ class Storage(_Service):
 
 class Operation:
     """One operation of the API: where it is, what goes in, what comes back."""
-
     def __init__(self, path: str, response_type: Any, repeatable: bool, structured_errors: Tuple[int, ...]) -> None:
         self.path, self.name, self.response_type = path, path[1:].replace("/", "_"), response_type
         self.request_type = getattr(models, path.title().replace("/", "") + "RequestBody")  # which is named for it
@@ -381,7 +366,6 @@ _SECRET_FIELDS = frozenset(["api_key_auth", "password", "token"])
 
 class _DataclassFields:
     """Makes a model a real dataclass when someone first asks. Importing dataclasses takes 6 ms; no call needs it."""
-
     def __get__(self, instance: object, owner: type) -> Any:
         if owner in (BaseModel, _Request): raise AttributeError  # they have no fields of their own
         if "_dataclass_fields" not in vars(owner):
@@ -452,8 +436,7 @@ class BaseModel:
             name, wire = field.name, field.wire
             value, place = (values[name], name) if name in values else (UNSET, wire or name)
             known += name in values
-            if wire is not name and wire in values:
-                value, known, place = values[wire], known + 1, wire
+            if wire is not name and wire in values: value, known, place = values[wire], known + 1, wire
             try:
                 if value is not UNSET:
                     state[name] = None if value is None and field.nullable else field.convert(value)
@@ -474,7 +457,7 @@ class BaseModel:
 
     def __setattr__(self, name: str, value: Any) -> None:
         if all(name != field.name for field in self._fields()):
-            raise errors.ValidationError.about(name, "%s has no such field" % type(self).__name__)
+            raise _bad(name, "%s has no such field" % type(self).__name__)
         self.__dict__[name] = value
 
     def __eq__(self, other: object) -> bool:
@@ -491,12 +474,10 @@ class BaseModel:
 
 class _Request(BaseModel):
     """What a caller writes: a field that does not exist is a slip of the pen, so it is refused."""
-
     _refuses_unknown_fields = True
 
 class models:
     """Requests and responses, by the official names. Each has a `...TypedDict` for callers who prefer dicts."""
-
     class Role(str, Enum):
         """Who says a message. Any other string passes too: which roles there are is the server's to say."""
         SYSTEM, USER, ASSISTANT = "system", "user", "assistant"
@@ -601,11 +582,9 @@ class RetryConfig:
 
 class Headers(dict):  # type: ignore
     """HTTP headers by lower-case name; any case finds them; a repeated one reads as its values joined by ", "."""
-
     def __init__(self, pairs: Iterable[Tuple[str, str]] = ()) -> None:
         self.pairs = list(pairs)
-        for name, value in self.pairs:
-            self[name] = self[name] + ", " + value if name in self else value
+        for name, value in self.pairs: self[name] = self[name] + ", " + value if name in self else value
 
     def __getitem__(self, name: str) -> str: return super().__getitem__(name.lower())  # type: ignore
     def __setitem__(self, name: str, value: str) -> None: super().__setitem__(name.lower(), value)
@@ -619,15 +598,19 @@ class Headers(dict):  # type: ignore
 
 class Request:
     """One HTTP request. `timeout_seconds` bounds one attempt as a whole; `cancellation` ends it from another thread."""
-
     def __init__(self, method: str, url: str, headers: Headers, content: Any, timeout_seconds: Optional[float]) -> None:
         self.method, self.url, self.headers, self.content = method, _parse_url(url).text, headers, content
         self.timeout_seconds, self.deadline = timeout_seconds, _Deadline(_FOREVER)
         self.cancellation: Optional[_Cancellation] = None
 
+    def moved(self, url: str, headers: Headers) -> Request:
+        """The same request at another URL, with other headers."""
+        other = Request(self.method, url, headers, self.content, self.timeout_seconds)
+        other.deadline, other.cancellation = self.deadline, self.cancellation
+        return other
+
 class Response:
     """One HTTP response, read to its end: status_code, reason_phrase, headers, content, text, json(), url, request."""
-
     def __init__(self, status_code: int, headers: Optional[Headers] = None, content: bytes = b"",
                  request: Optional[Request] = None, reason_phrase: str = "") -> None:
         self.status_code = self.code = status_code  # code, msg and info() are urllib's names
@@ -677,9 +660,9 @@ class HttpClient:
                       timeout: Optional[float] = None, **others: Any) -> Request:
         """A request to `send`. `content` is bytes, text or an iterable of bytes; `timeout` is in seconds."""
         for name in (name for name, value in others.items() if value):  # httpx has more, which ask for nothing here
-            raise errors.ArgumentTypeError.about(name, "is not supported by HttpClient")
+            raise _bad_type(name, "is not supported by HttpClient")
         if not isinstance(method, str) or not method or not _TOKEN.issuperset(method):
-            raise errors.ValidationError.about("method", "is no HTTP method")
+            raise _bad("method", "is no HTTP method")
         every, authorization = Headers(self.headers.items()), _parse_url(str(url)).authorization
         if authorization: every["authorization"] = authorization
         every.update(_checked_headers(headers))
@@ -702,11 +685,9 @@ class HttpClient:
             response = self._exchange(request)
             target = _redirect_target(request, response)
             if target is None: return response
-            if not getattr(request.content, "repeatable", True):
+            if not getattr(request.content, "repeatable", not isinstance(request.content, Iterator)):
                 raise errors.LocalProtocolError("the upload's source cannot be read twice, as a redirect needs")
-            following = Request(request.method, target, request.headers, request.content, timeout)
-            following.deadline, following.cancellation = request.deadline, request.cancellation
-            request = following
+            request = request.moved(target, request.headers)
         raise errors.TooManyRedirects("more than %d redirects" % _MAX_REDIRECTS, request=request)
 
     def close(self) -> None:
@@ -789,7 +770,6 @@ class AerostackError(Exception):
 
 class errors:
     """Everything that is raised. The tree stands at its root, AerostackError."""
-
     AerostackError: TypeAlias = AerostackError
 
     class Code(str, Enum):
@@ -799,13 +779,10 @@ class errors:
         VALIDATION_ERROR, INTERNAL_ERROR = "VALIDATION_ERROR", "INTERNAL_ERROR"
 
     class ErrorResponseData(BaseModel):
-        code: Union[errors.Code, str]
-        message: str
-        details: Optional[Dict[str, Any]] = None
+        code: Union[errors.Code, str]; message: str; details: Optional[Dict[str, Any]] = None
 
     class ValidationError(AerostackError, ValueError):
         """Values that are missing, unknown or of a wrong type. Says where they are, not what: it may be secret."""
-
         def __init__(self, title: str, problems: List[Problem]) -> None:
             lines = [".".join(map(str, where)) + ": " + words for where, _, words in problems]
             count = "%d validation error%s for %s\n" % (len(lines), "s" * (len(lines) > 1), title) if title else ""
@@ -874,23 +851,19 @@ class errors:
             self.__dict__.update(known, request=request)
 
     class TransportError(RequestError): ...
-
     class TimeoutException(TransportError, TimeoutError): ...
     class ConnectTimeout(TimeoutException): never_sent = True
     class ReadTimeout(TimeoutException): ...
     class WriteTimeout(TimeoutException): ...
     class PoolTimeout(TimeoutException): never_sent = True  # httpx's; an HttpClient never waits for a connection
-
     class NetworkError(TransportError, ConnectionError): ...
     class ConnectError(NetworkError): never_sent = True
     class ReadError(NetworkError): connection_lost = True
     class WriteError(NetworkError): connection_lost = True
     class CloseError(NetworkError): ...  # httpx's
-
     class ProtocolError(TransportError): ...
     class LocalProtocolError(ProtocolError): permanent = True
     class RemoteProtocolError(ProtocolError): ...
-
     class ProxyError(TransportError, ConnectionError): never_sent, status_code = True, None
     class UnsupportedProtocol(TransportError): never_sent = permanent = True
     class DecodingError(RequestError): ...
@@ -905,12 +878,9 @@ class errors:
 # Below this line everything is private.
 # ======================================================================================================================
 
-# ======================================================================================================================
-# Below this line everything is private.
-# ======================================================================================================================
-
 # ---- Encode: arguments -> checked values -----------------------------------------------------------------------------
 
+_bad, _bad_type = errors.ValidationError.about, errors.ArgumentTypeError.about  # (argument, words)
 _REQUIRED = object()  # the default of a field that has none
 
 class _Field:
@@ -933,13 +903,11 @@ def _converter(annotation: str) -> Callable[[Any], Any]:
     to_target: Any = _to_enum if issubclass(target, Enum) else _to_model
     return functools.partial(to_target, target)
 
-def _invalid(kind: str, words: str) -> errors.ValidationError: return errors.ValidationError.about("", words, kind)
+def _invalid(kind: str, words: str) -> errors.ValidationError: return _bad("", words, kind)
 
 def _validated(model: Type[M], value: Any, title: str, *place: str) -> M:
-    try:
-        return _to_model(model, value)
-    except errors.ValidationError as error:
-        raise errors.ValidationError(title, error.within(*place)) from None
+    try: return _to_model(model, value)
+    except errors.ValidationError as error: raise errors.ValidationError(title, error.within(*place)) from None
 
 def _to_model(model: Type[M], value: Any) -> M:
     if isinstance(value, model):  # it may have changed since it was made
@@ -954,10 +922,8 @@ def _to_each(convert: Callable[[Any], R], values: Iterable[Any], place: Callable
     """All values converted, or one error with all that is wrong."""
     converted, problems = [], []
     for index, value in enumerate(values):
-        try:
-            converted.append(convert(value))
-        except errors.ValidationError as error:
-            problems += error.within(*place(index, value))
+        try: converted.append(convert(value))
+        except errors.ValidationError as error: problems += error.within(*place(index, value))
     if problems: raise errors.ValidationError("", problems)
     return converted
 
@@ -972,10 +938,8 @@ def _to_object(value: Any) -> Dict[str, Any]:
     return dict(zip(_to_each(_to_text, value, lambda _, key: (str(key), "[key]")), value.values()))
 
 def _to_enum(enum: Type[Enum], value: Any) -> Any:
-    try:
-        return enum(value)
-    except ValueError:
-        return _to_text(value)
+    try: return enum(value)
+    except ValueError: return _to_text(value)
 
 def _to_text(value: Any) -> str:
     if isinstance(value, str): return value if type(value) is str else str.__str__(value)  # a str enum, as its value
@@ -1028,8 +992,9 @@ def parse_datetime(datetime_string: str) -> datetime:
     return datetime(year, month, day, hour, minute, second, int(((fraction or "") + "000000")[:6]), zone)
 
 def _unix_time(seconds: float) -> datetime:
-    """From seconds, or from milliseconds where seconds would lie beyond the year 2603."""
-    since = timedelta(milliseconds=seconds) if abs(seconds) > 2e10 else timedelta(seconds=seconds)
+    """From seconds, or from milliseconds where seconds would lie beyond the year 2603; half a microsecond counts up."""
+    if abs(seconds) > 2e10: since = timedelta(milliseconds=seconds)
+    else: since = timedelta(seconds=seconds // 1, microseconds=int(seconds % 1 * 1e6 + 0.5))
     return datetime(1970, 1, 1, tzinfo=timezone.utc) + since
 
 def _to_content(value: Any) -> Any:
@@ -1067,14 +1032,13 @@ _CONVERTERS: Dict[str, Callable[[Any], Any]] = {
 
 def _positive_int(name: str, value: Any) -> int:
     if isinstance(value, int) and not isinstance(value, bool) and value > 0: return value
-    raise errors.ArgumentTypeError.about(name, "must be a whole number above 0")
+    raise _bad_type(name, "must be a whole number above 0")
 
 def _seconds(name: str, value: Any, per_second: float = 1) -> Optional[float]:
     """A timeout in seconds; None if none was asked for; infinite if no clock can count them."""
     if value is None: return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise errors.ArgumentTypeError.about(name, "must be a number")
-    if not value > 0: raise errors.ValidationError.about(name, "must be above 0; math.inf for no limit")
+    if isinstance(value, bool) or not isinstance(value, (int, float)): raise _bad_type(name, "must be a number")
+    if not value > 0: raise _bad(name, "must be above 0; math.inf for no limit")
     return _FOREVER if value > _LONGEST_SECONDS * per_second else value / per_second
 
 def _security(api_key_auth: Any) -> Union[models.Security, Callable[[], models.Security]]:
@@ -1084,12 +1048,11 @@ def _security(api_key_auth: Any) -> Union[models.Security, Callable[[], models.S
 
 def _checked_key(value: Any) -> str:
     key = value.decode("latin-1") if isinstance(value, bytes) else value
-    if not isinstance(key, str):
-        raise errors.ArgumentTypeError.about("api_key_auth", "must be a string, or a callable that returns one")
+    if not isinstance(key, str): raise _bad_type("api_key_auth", "must be a string, or a callable that returns one")
     key = key.strip()  # one read from a file ends in a line end
     if key and _is_printable_ascii(key): return key
     words = "must be printable ASCII" if key else "is empty; pass the key, or set AEROSTACK_API_KEY"
-    raise errors.ValidationError.about("api_key_auth", words)
+    raise _bad("api_key_auth", words)
 
 # RFC 9110, 5.6.2: what a header's name is made of.
 _TOKEN = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
@@ -1097,14 +1060,14 @@ _TOKEN = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHI
 def _checked_headers(headers: Optional[Mapping[str, str]]) -> Headers:
     """Headers that cannot break out of their line (CVE-2019-9740 and its kin). The errors show no value."""
     if headers is not None and not isinstance(headers, Mapping):
-        raise errors.ArgumentTypeError.about("http_headers", "must map names to values")
+        raise _bad_type("http_headers", "must map names to values")
     checked = {}
     for name, value in (headers or {}).items():
         if not isinstance(name, str) or not name or not _TOKEN.issuperset(name):
-            raise errors.ValidationError.about("http_headers", "a name is empty or has characters that no name has")
+            raise _bad("http_headers", "a name is empty or has characters that no name has")
         value = value.decode("latin-1") if isinstance(value, bytes) else value
         if not isinstance(value, str) or not _is_printable_ascii(value.replace("\t", " ")):
-            raise errors.ValidationError.about("http_headers", "the value of %r must be printable ASCII" % name)
+            raise _bad("http_headers", "the value of %r must be printable ASCII" % name)
         checked[name.lower()] = value
     return Headers(checked.items())
 
@@ -1112,21 +1075,14 @@ def _is_printable_ascii(text: str) -> bool: return text.isascii() and text.ispri
 
 def _filled_template(server_url: Any, url_params: Mapping[str, str]) -> Any:
     for name, value in url_params.items() if server_url else ():
-        if not isinstance(value, str):
-            raise errors.ArgumentTypeError.about("url_params", "the value of %r must be a string" % name)
+        if not isinstance(value, str): raise _bad_type("url_params", "the value of %r must be a string" % name)
         server_url = server_url.replace("{%s}" % name, value)
     return server_url
 
-class _Url:
-    """An http or https URL (RFC 3986), checked and taken apart once."""
-    scheme: str
-    host: str  # lower case, IPv6 without brackets
-    port: int
-    authority: str  # host:port as given, for the Host header
-    authorization: str  # of user:password@ (RFC 7617)
-    target: str  # path and query, with what does not belong there percent-encoded
-    text: str  # without credentials
-    shown: str  # with their place taken by ***
+# An http or https URL (RFC 3986), checked and taken apart once. The host is in lower case, IPv6 without brackets;
+# authority is host:port as given; authorization what user:password@ means (RFC 7617), which text lacks and shown hides;
+# target the path and query.
+_Url = collections.namedtuple("_Url", "scheme host port authority authorization target text shown")
 
 @functools.lru_cache(maxsize=64)
 def _parse_url(text: str) -> _Url:
@@ -1139,31 +1095,27 @@ def _parse_url(text: str) -> _Url:
     if not match or not 0 < int(match.group(4) or 1) < 65536:
         raise errors.UnsupportedProtocol("has no host, a host or port that cannot be, or control characters; a host"
                                          " that is not ASCII goes in its xn-- form")
-    url, (scheme, credentials, host, port, target, _) = _Url(), match.groups()
-    url.scheme, url.host, url.authorization = scheme.lower(), host.strip("[]").lower(), ""
-    url.port = int(port or (443 if url.scheme == "https" else 80))
-    url.authority = host + (":" + port if port else "")
-    url.target = target if target.startswith("/") else "/" + target
-    if not re.fullmatch("[!#-;=?-\\[\\]_a-z~]*", url.target):
+    scheme, credentials, host, port, target, _ = match.groups()
+    scheme, authorization, authority = scheme.lower(), "", host + (":" + port if port else "")
+    target = target if target.startswith("/") else "/" + target
+    if not re.fullmatch("[!#-;=?-\\[\\]_a-z~]*", target):
         from urllib.parse import quote
-        url.target = quote(url.target, "!#$%&'()*+,/:;=?@[]~")
+        target = quote(target, "!#$%&'()*+,/:;=?@[]~")
     if credentials is not None:
         from base64 import b64encode
         from urllib.parse import unquote_to_bytes
         pair = b":".join(map(unquote_to_bytes, credentials.partition(":")[::2]))
-        url.authorization = "Basic " + b64encode(pair).decode()
-    url.text = "%s://%s%s" % (url.scheme, url.authority, url.target)
-    url.shown = "%s://%s%s" % (url.scheme, "***@" * bool(credentials) + url.authority, url.target)
-    return url
+        authorization = "Basic " + b64encode(pair).decode()
+    text, shown = ("%s://%s%s%s" % (scheme, hidden, authority, target) for hidden in ("", "***@" * bool(credentials)))
+    return _Url(scheme, host.strip("[]").lower(), int(port or (443 if scheme == "https" else 80)), authority,
+                authorization, target, text, shown)
 
 def _check_server_url(server_url: Any) -> str:
     """A URL that an operation's path can be appended to."""
-    try:
-        _parse_url(str(server_url))
-    except errors.UnsupportedProtocol as error:
-        raise errors.ValidationError.about("server_url", str(error)) from None
+    try: _parse_url(str(server_url))
+    except errors.UnsupportedProtocol as error: raise _bad("server_url", str(error)) from None
     if "?" in server_url or "#" in server_url:
-        raise errors.ValidationError.about("server_url", "must have no query and no fragment")
+        raise _bad("server_url", "must have no query and no fragment")
     return server_url.rstrip("/")  # type: ignore
 
 def _shown_url(url: object) -> str:
@@ -1174,7 +1126,6 @@ def _shown_url(url: object) -> str:
 
 class _Call:
     """One operation under way: what is sent, how it may be repeated, and what is known about it so far."""
-
     def __init__(self, configuration: SDKConfiguration, operation: Operation, request: object, retries: Retries,
                  options: Dict[str, Any]) -> None:
         server_url, timeout_ms = options.pop("server_url", None), options.pop("timeout_ms", None)
@@ -1183,7 +1134,7 @@ class _Call:
         progress = options.pop("progress", None) if is_upload else None
         if request is not None and options:
             words = "%s takes either a request or its fields as keywords" % operation.name
-            raise errors.ArgumentTypeError.about(", ".join(options), words)
+            raise _bad_type(", ".join(options), words)
         model = _validated(operation.request_type, options if request is None else request, operation.name, "body")
         security = configuration.security() if callable(configuration.security) else configuration.security
         server_url = configuration.get_server_details()[0] if server_url is None else server_url
@@ -1212,30 +1163,24 @@ def _json_bytes(model: BaseModel, title: str) -> bytes:
         if '"null":' not in text: return text.encode("ascii")  # which might be a key None
     except (TypeError, ValueError, RecursionError):
         pass
-    try:
-        return _encode_json({name: _plain(value, name) for name, value in body.items()}).encode("ascii")
-    except errors.ValidationError as error:
-        raise errors.ValidationError(title, error.within("body")) from None
+    try: return _encode_json({name: _plain(value, name) for name, value in body.items()}).encode("ascii")
+    except errors.ValidationError as error: raise errors.ValidationError(title, error.within("body")) from None
 
 def _plain(value: Any, path: str, above: Tuple[int, ...] = ()) -> Any:
     """A value as dicts, lists, strings, numbers, booleans and None. ValidationError says where that is impossible."""
     if value is None or isinstance(value, (str, int)) and not isinstance(value, Enum): return value
     if isinstance(value, float):
         if value - value == 0: return value
-        raise errors.ValidationError.about(path, "is NaN or infinite, which JSON cannot say")
-    if id(value) in above or len(above) > 250:
-        raise errors.ValidationError.about(path[:80], "holds itself, or is nested too deeply")
+        raise _bad(path, "is NaN or infinite, which JSON cannot say")
+    if id(value) in above or len(above) > 250: raise _bad(path[:80], "holds itself, or is nested too deeply")
     above += (id(value),)
     if isinstance(value, dict):
         return {_plain_key(key, path): _plain(item, "%s.%s" % (path, key), above) for key, item in value.items()}
     if isinstance(value, (list, tuple)) or hasattr(value, "__next__"):
         return [_plain(item, "%s[%d]" % (path, index), above) for index, item in enumerate(value)]  # pyright: ignore
-    try:
-        leaf = _leaf(value)
-    except UnicodeDecodeError:
-        raise errors.ValidationError.about(path, "is bytes that are not UTF-8; encode them, say as Base64") from None
-    except TypeError:
-        raise errors.ValidationError.about(path, "cannot be written as JSON: %s" % type(value).__name__) from None
+    try: leaf = _leaf(value)
+    except UnicodeDecodeError: raise _bad(path, "is bytes that are not UTF-8; encode them, say as Base64") from None
+    except TypeError: raise _bad(path, "cannot be written as JSON: %s" % type(value).__name__) from None
     return _plain(leaf, path, above)
 
 def _plain_key(key: Any, path: str) -> str:
@@ -1248,7 +1193,7 @@ def _plain_key(key: Any, path: str) -> str:
             key = _leaf(key)
     except (TypeError, ValueError):
         pass
-    raise errors.ValidationError.about(path, "has a key that JSON cannot have: " + kind)
+    raise _bad(path, "has a key that JSON cannot have: " + kind)
 
 def _leaf(value: Any) -> Any:
     """A value that JSON has no type for, as the official SDK writes it. Raises TypeError, UnicodeDecodeError."""
@@ -1284,26 +1229,23 @@ _ESCAPES = {**{code: "%%%02X" % code for code in range(32) if code != 27}, ord('
 
 class _Multipart:
     """A multipart/form-data body (RFC 7578), in blocks. Each iteration sends it anew, from its start."""
-
     def __init__(self, model: models.StorageUploadRequestBody, progress: Optional[Progress]) -> None:
         name, content_type = model.file.file_name, model.file.content_type
-        if not name: raise errors.ValidationError.about("body.file.fileName", "must not be empty")
+        if not name: raise _bad("body.file.fileName", "must not be empty")
         if content_type is None:
             import mimetypes
             content_type = mimetypes.guess_type(name)[0] or "application/octet-stream"
         if re.search(r"[\x00-\x08\x0a-\x1f\x7f]", content_type):  # which would add headers to the part
-            raise errors.ValidationError.about("body.file.Content-Type", "has control characters")
+            raise _bad("body.file.Content-Type", "has control characters")
         if progress is not None and not callable(progress):
-            raise errors.ArgumentTypeError.about("progress", "must be a callable (sent, total)")
+            raise _bad_type("progress", "must be a callable (sent, total)")
         boundary = os.urandom(16).hex()
         part = "--" + boundary + '\r\nContent-Disposition: form-data; name="%s"'
         fields = [("key", model.key), ("contentType", model.content_type)]
         head = "".join((part + "\r\n\r\n%s\r\n") % field for field in fields if field[1] is not None)
         head += part % "file" + '; filename="%s"\r\nContent-Type: %s\r\n\r\n' % (name.translate(_ESCAPES), content_type)
-        try:
-            self.head, self.tail = head.encode(), ("\r\n--%s--\r\n" % boundary).encode()
-        except UnicodeEncodeError:
-            raise errors.ValidationError.about("body", "a key, name or type has lone surrogates") from None
+        try: self.head, self.tail = head.encode(), ("\r\n--%s--\r\n" % boundary).encode()
+        except UnicodeEncodeError: raise _bad("body", "a key, name or type has lone surrogates") from None
         self.content_type = "multipart/form-data; boundary=" + boundary
         self.progress: Progress = progress or (lambda sent, total: None)
         self.source: Any = model.file.content
@@ -1325,7 +1267,7 @@ class _Multipart:
             elif self.is_path and (os.path.isfile(source) or os.path.isdir(source) or not os.path.exists(source)):
                 with open(source, "rb") as reader: self.repeatable, self.source_length = _seekable_length(reader)
         except (OSError, ValueError) as error:
-            raise errors.ValidationError.about("body.file", "cannot be read: %s" % error) from error
+            raise _bad("body.file", "cannot be read: %s" % error) from error
         self.measured = True
         return None if self.source_length is None else len(self.head) + self.source_length + len(self.tail)
 
@@ -1371,10 +1313,8 @@ class _Multipart:
 
 def _bytes_or_iterable(content: Any) -> Any:
     """A flat view of what holds bytes; anything else as it is."""
-    try:
-        view = memoryview(content)
-    except TypeError:
-        return content
+    try: view = memoryview(content)
+    except TypeError: return content
     return view.cast("B") if view.c_contiguous and view.nbytes else memoryview(view.tobytes())
 
 def _seekable_length(reader: Any) -> Tuple[bool, Optional[int]]:
@@ -1455,7 +1395,6 @@ def _next_delay(call: _Call, outcome: Any, half: _Blocking, started: float) -> O
 
 class _Policy:
     """Which outcomes are tried again, how often, and when: the safe default, or what a RetryConfig says."""
-
     def __init__(self, config: Any, repeatable: bool) -> None:
         asked = config is not UNSET
         again = bool(config.retry_connection_errors) if asked else True
@@ -1465,7 +1404,7 @@ class _Policy:
         self.never_sent, self.lost, self.timeouts = again, again and (asked or repeatable), again and asked
         for name, value in vars(self.backoff).items():
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
-                raise errors.ValidationError.about(name, "must be a number, and not negative")
+                raise _bad(name, "must be a number, and not negative")
 
     def tries_again(self, outcome: Any) -> bool:
         if not isinstance(outcome, Exception): return outcome.status_code in self.statuses
@@ -1488,10 +1427,8 @@ def _error_kind(error: BaseException) -> Type[errors.RequestError]:
 
 def _jittered_seconds(backoff: BackoffStrategy, attempts: int) -> float:
     """Full jitter: evenly between 0 and the ceiling, so that clients do not come back in step."""
-    try:
-        ceiling = min(backoff.initial_interval * backoff.exponent ** (attempts - 1), backoff.max_interval)
-    except OverflowError:
-        ceiling = backoff.max_interval
+    try: ceiling = min(backoff.initial_interval * backoff.exponent ** (attempts - 1), backoff.max_interval)
+    except OverflowError: ceiling = backoff.max_interval
     return ceiling / 1000 * int.from_bytes(os.urandom(4), "big") / 2**32  # urandom: forks must not draw the same
 
 def _retry_after_seconds(outcome: Any, wall_seconds: float) -> Optional[float]:
@@ -1522,7 +1459,6 @@ def _annotate(error: AerostackError, call: _Call, wall_seconds: float) -> None:
 
 class _Blocking:
     """The synchronous half of an SDK: its client, and how it waits."""
-
     monotonic, wall, close_method = staticmethod(time.monotonic), staticmethod(time.time), "close"
 
     def __init__(self, client: Any, make: Callable[[], Any] = HttpClient) -> None:
@@ -1530,7 +1466,7 @@ class _Blocking:
         self.client = make() if client is None else client
         for method in ("build_request", "send", self.close_method):
             if not callable(getattr(self.client, method, None)):
-                raise errors.ArgumentTypeError.about("client", "has no method " + method)
+                raise _bad_type("client", "has no method " + method)
 
     async def build(self, call: _Call) -> Tuple[Any, Any]:
         """The client, and its request for all attempts."""
@@ -1556,7 +1492,6 @@ class _Blocking:
 
 class _Awaiting(_Blocking):
     """The asynchronous half of an SDK."""
-
     close_method = "aclose"
 
     def __init__(self, client: Any, max_workers: int) -> None:
@@ -1604,7 +1539,6 @@ class _AwaitedBlocks:
 
 class _Deadline:
     """A moment on the monotonic clock, by which an attempt is over."""
-
     def __init__(self, seconds: float) -> None: self.seconds, self.at = seconds, time.monotonic() + seconds
 
     def left(self, kind: Type[errors.TimeoutException], doing: str) -> Optional[float]:
@@ -1623,26 +1557,21 @@ def _urllib_opener(handlers: Iterable[Any], exchange: Callable[[Request], Respon
     class Pooled(urllib.request.BaseHandler):
         def http_open(self, outer: Any) -> Any:
             headers = Headers({**outer.headers, **outer.unredirected_hdrs}.items())
-            inner = Request(outer.get_method(), outer.full_url, headers, outer.content, outer.timeout)
-            inner.deadline, inner.cancellation = outer.deadline, outer.cancellation
-            return exchange(inner)
+            return exchange(outer.request.moved(outer.full_url, headers))
 
         https_open = http_open
 
-    opener = urllib.request.OpenerDirector()  # without urllib's own handlers: no file:, no ftp:, no redirects
-    for handler in (Pooled(), *handlers): opener.add_handler(handler)
-
     def send(request: Request) -> Response:
         outer: Any = urllib.request.Request(request.url, method=request.method)
-        outer.headers, outer.content = request.headers, request.content
-        outer.deadline, outer.cancellation = request.deadline, request.cancellation
+        outer.request, outer.headers, outer.content = request, request.headers, request.content
         return opener.open(outer, timeout=request.deadline.seconds)  # type: ignore
 
+    opener = urllib.request.OpenerDirector()  # without urllib's own handlers: no file:, no ftp:, no redirects
+    for handler in (Pooled(), *handlers): opener.add_handler(handler)
     return send
 
 class _Pool:
     """Idle connections. They change hands only under the lock; sockets are touched only outside it."""
-
     monotonic, wall = staticmethod(time.monotonic), staticmethod(time.time)
 
     def __init__(self, proxy: Union[str, Literal[False], None], ssl_context: Optional[ssl.SSLContext],
@@ -1744,7 +1673,7 @@ def _find_proxy(setting: Any, url: _Url) -> Optional[_Url]:
 
 def _parse_proxy(text: Any, source: str) -> _Url:
     if not isinstance(text, str):
-        raise errors.ArgumentTypeError.about("proxy", 'must be a URL such as "http://proxy:3128", or False for none')
+        raise _bad_type("proxy", 'must be a URL such as "http://proxy:3128", or False for none')
     text, words = text.strip(), "must be http://host:port; other kinds of proxy are not supported"
     if "://" not in text: text = "http://" + text
     try:
@@ -1768,14 +1697,11 @@ def _bypasses_proxy(no_proxy: str, host: str, port: int) -> bool:
 
 def _in_range(host: str, entry: str) -> bool:
     import ipaddress
-    try:
-        return ipaddress.ip_address(host.partition("%")[0]) in ipaddress.ip_network(entry, strict=False)
-    except ValueError:  # what is no address matches none
-        return False
+    try: return ipaddress.ip_address(host.partition("%")[0]) in ipaddress.ip_network(entry, strict=False)
+    except ValueError: return False  # what is no address matches none
 
 class _Connection:
     """One connection, for one exchange at a time. Every wait ends at the deadline; nothing that is read is believed."""
-
     def __init__(self, url: _Url, pool: _Pool) -> None:
         self.url, self.pool, self.exchanges = url, pool, 0
         self.idle_since, self.max_idle_seconds = (0.0, 0.0), float(_MAX_IDLE_SECONDS)
@@ -2090,19 +2016,15 @@ def _dial(addresses: List[Any], target: str, deadline: _Deadline,
 def _shut(*socks: Any) -> None:
     """End whatever other threads wait for on sockets. Shutdown does that, close does not (python/cpython#111358)."""
     for sock in socks:
-        try:
-            socket.socket.shutdown(sock, socket.SHUT_RDWR)  # below TLS
-        except (OSError, TypeError):  # not connected, or closed by now
-            pass
+        try: socket.socket.shutdown(sock, socket.SHUT_RDWR)  # below TLS
+        except (OSError, TypeError): pass  # not connected, or closed by now
 
 def _redirect_target(request: Request, response: Response) -> Optional[str]:
     """Where to send the same request again: for 307 and 308 (RFC 9110, 15.4) within one origin, else nowhere."""
     if response.status_code not in (307, 308) or "location" not in response.headers: return None
     from urllib.parse import urljoin
-    try:
-        source, target = _parse_url(request.url), _parse_url(urljoin(request.url, response.headers["location"]))
-    except (errors.UnsupportedProtocol, ValueError):
-        return None
+    try: source, target = _parse_url(request.url), _parse_url(urljoin(request.url, response.headers["location"]))
+    except (errors.UnsupportedProtocol, ValueError): return None
     same = (source.scheme, source.host, source.port) == (target.scheme, target.host, target.port)
     return target.text if same and not target.authorization else None
 
@@ -2118,10 +2040,8 @@ def _head_end(data: bytes) -> int:
 
 def _parse_head(head: bytes) -> Tuple[str, int, str, Headers]:
     """(version, status, reason, headers) of a response's head (RFC 9112, 4 and 5)."""
-    try:
-        text = head.decode()
-    except UnicodeDecodeError:
-        text = head.decode("latin-1")
+    try: text = head.decode()
+    except UnicodeDecodeError: text = head.decode("latin-1")
     line, _, rest = text.partition("\n")
     match = re.fullmatch(r"(HTTP/1\.[01]) ([1-9][0-9][0-9])(?: ([^\0\r]*))?\r?", line)
     if not match: raise errors.RemoteProtocolError("the answer is not HTTP/1.1: " + _excerpt(head))
@@ -2205,10 +2125,8 @@ def _decode(operation: Operation, response: Any) -> Any:
             if not is_json and not isinstance(error, errors.ValidationError):
                 raise errors.SDKError("Unexpected response received", response) from None
             raise errors.ResponseValidationError("Response validation failed", response, error) from error
-    try:
-        data = errors.ErrorResponseData.model_validate(_parse_json(content, _charset(response.headers)))
-    except ValueError:  # not the API's words
-        data = None
+    try: data = errors.ErrorResponseData.model_validate(_parse_json(content, _charset(response.headers)))
+    except ValueError: data = None  # not the API's words
     if data is not None and is_json and status in operation.structured_errors:
         raise errors.ErrorResponse(data, response)
     if 400 <= status < 600: raise errors.SDKError("API error occurred", response, data=data)
@@ -2220,10 +2138,8 @@ def _charset(headers: Any) -> str:
     """The charset that a body's type names, of those that text is in (idna and punycode take quadratic time)."""
     match = re.search(r'(?i);\s*charset="?((?:utf|us-ascii|ascii|iso|latin|windows|cp|koi8|gb|big5|shift_?jis|euc)'
                       r"[\w-]*)", headers.get("content-type", ""))
-    try:
-        b"".decode(match.group(1) if match else "utf-8")
-    except LookupError:
-        match = None
+    try: b"".decode(match.group(1) if match else "utf-8")
+    except LookupError: match = None
     return match.group(1) if match else "utf-8"
 
 def _parse_json(data: bytes, charset: str = "utf-8") -> Any:
@@ -2320,15 +2236,12 @@ def _excerpt(data: bytes) -> str:
 
 def _run(coroutine: Coroutine[object, object, R]) -> R:
     """The result of a coroutine that never waits for a loop: both halves go one way, and the blocking one blocks."""
-    try:
-        coroutine.send(None)
-    except StopIteration as stop:
-        return stop.value  # type: ignore
+    try: coroutine.send(None)
+    except StopIteration as stop: return stop.value  # type: ignore
     raise RuntimeError("a blocking call was suspended")
 
 class _Cancellation:
     """Ends, from another thread, whatever an attempt is blocked in."""
-
     def __init__(self) -> None:
         self.lock, self.cancelled = threading.Lock(), False
         self.wake: Optional[Callable[[], object]] = None
@@ -2350,16 +2263,12 @@ def _in_background(function: Callable[[], Any]) -> Tuple[threading.Event, List[T
     outcome: List[Any] = []
 
     def run() -> None:
-        try:
-            outcome.append((function(), None))
-        except BaseException as error:
-            outcome.append((None, error))
+        try: outcome.append((function(), None))
+        except BaseException as error: outcome.append((None, error))
         done.set()
 
-    try:
-        threading.Thread(target=run, daemon=True).start()
-    except RuntimeError:  # there is no thread left, or at the interpreter's end none may be started
-        run()
+    try: threading.Thread(target=run, daemon=True).start()
+    except RuntimeError: run()  # there is no thread left, or at the interpreter's end none may be started
     return done, outcome
 
 class _Workers:
@@ -2541,7 +2450,7 @@ def _run_operation(options: Any, texts: List[str]) -> None:
     service, operation, _ = next(found for found in operations() if found[1].name == options.operation)
     fields: Dict[str, Any] = {}
     for name, value in (_parse_field(text, operation.name) for text in texts):
-        if name in fields: raise errors.ValidationError.about(name, "is given twice")
+        if name in fields: raise _bad(name, "is given twice")
         fields[name] = value
     settings: Dict[str, Any] = {"api_key_auth": _read_key(options), "server_url": getattr(options, "server_url", None)}
     if hasattr(options, "timeout"): settings["timeout_ms"] = options.timeout * 1000
@@ -2554,7 +2463,7 @@ def _run_operation(options: Any, texts: List[str]) -> None:
         result = getattr(getattr(sdk, service), operation.name)(fields, **progress).model_dump(mode="json")
     if hasattr(options, "field"):
         if options.field not in result:
-            raise errors.ValidationError.about("--field", "the answer has %s" % (", ".join(result) or "no fields"))
+            raise _bad("--field", "the answer has %s" % (", ".join(result) or "no fields"))
         result = result[options.field]
     rows = result.get("results") if isinstance(result, dict) else result
     if hasattr(options, "table") and isinstance(rows, list) and all(isinstance(row, dict) for row in rows):
@@ -2566,12 +2475,10 @@ def _run_operation(options: Any, texts: List[str]) -> None:
 
 def _parse_field(text: str, operation: str) -> Tuple[str, Any]:
     name, separator, value = text.partition("=")
-    if not separator: raise errors.ValidationError.about(text, "is not name=value")
+    if not separator: raise _bad(text, "is not name=value")
     if name.endswith(":"):
-        try:
-            return name[:-1], json.loads(value)
-        except ValueError as error:
-            raise errors.ValidationError.about(name[:-1], "is not JSON: %s" % error) from None
+        try: return name[:-1], json.loads(value)
+        except ValueError as error: raise _bad(name[:-1], "is not JSON: %s" % error) from None
     if not value.startswith("@"): return name, value
     if operation == "storage_upload" and name == "file":
         import pathlib
@@ -2618,8 +2525,7 @@ if not TYPE_CHECKING:
 class types:
     """`UNSET`, and what is built on it."""
     BaseModel: TypeAlias = BaseModel
-    if not TYPE_CHECKING:
-        Nullable = OptionalNullable = None
+    if not TYPE_CHECKING: Nullable = OptionalNullable = None
     UNSET, UNSET_SENTINEL = UNSET, "~?~unset~?~sentinel~?~"
     UnrecognizedInt, UnrecognizedStr = int, str
 
@@ -2644,5 +2550,4 @@ for _names in (models, errors, types, utils, httpclient):
     _names.__all__ = [_name for _name in vars(_names) if not _name.startswith("_")]  # type: ignore
     sys.modules["%s.%s" % (__name__, _names.__name__)] = _names  # type: ignore
 
-if __name__ == "__main__":
-    sys.exit(_main())
+if __name__ == "__main__": sys.exit(_main())

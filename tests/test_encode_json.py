@@ -7,6 +7,7 @@ import dataclasses
 import enum
 import fractions
 import ipaddress
+import json
 import math
 import pathlib
 import re

@@ -1564,7 +1564,9 @@ def _urllib_opener(handlers: Iterable[Any], exchange: Callable[[Request], Respon
     def send(request: Request) -> Response:
         outer: Any = urllib.request.Request(request.url, method=request.method)
         outer.request, outer.headers, outer.content = request, request.headers, request.content
-        return opener.open(outer, timeout=request.deadline.seconds)  # type: ignore
+        response: Optional[Response] = opener.open(outer, timeout=request.deadline.seconds)
+        if response is None: raise errors.NoResponseError()  # from a handler, or for a scheme that is not http
+        return response
 
     opener = urllib.request.OpenerDirector()  # without urllib's own handlers: no file:, no ftp:, no redirects
     for handler in (Pooled(), *handlers): opener.add_handler(handler)

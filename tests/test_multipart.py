@@ -1302,7 +1302,10 @@ class Frugal(UploadCase):
 
 class EventLoop(UploadCase):
     def test_a_slow_reader_does_not_hold_the_loop(self):
-        """The loop itself lets the reader go on: a loop that waits for the reader shows as a gap of a second."""
+        """The loop itself lets the reader go on: a loop that waits for the reader shows as a gap of a second.
+
+        The best of some tries counts, for on a busy machine others may take the processor for longer than 50 ms.
+        """
         go_on = threading.Event()
 
         class Slow(Block):
@@ -1330,9 +1333,13 @@ class EventLoop(UploadCase):
 
         server = self.serve()
         sdk = self.sdk(server)
-        longest = asyncio.run(main())
+        longest = 1
+        for _ in range(10):
+            longest = min(longest, asyncio.run(main()))
+            if longest < 0.05:
+                break
         self.assertEqual(set(Slow.waits), {True})
-        self.assertLess(longest, 0.25)
+        self.assertLess(longest, 0.05)
         self.assertEqual(len(server.received[0].file), 10 * 64 * 1024)
 
     def test_the_source_is_touched_only_off_the_loop(self):

@@ -165,6 +165,15 @@ class MannersTest(OneFileCase):
             self.assertEqual(self.run_python("-I", "-S", "-c", "import sys; sys.path.insert(0, %r); from aerostack_lite import SDK\n%s" % (self.folder, CALL),
                                              server.url), ["v"])
 
+    def test_a_call_imports_only_what_every_call_needs(self):
+        self.copy("aerostack_lite.py")
+        unneeded = ["argparse", "asyncio", "concurrent", "dataclasses", "email", "encodings.idna", "http", "inspect", "ipaddress",
+                    "logging", "ssl", "tempfile", "typing", "typing_extensions", "urllib.request", "zlib"]
+        program = ("import sys; sys.path.insert(0, %r)\nfrom aerostack_lite import SDK\n%s\n"
+                   "print(sorted(set(%r) & set(sys.modules)))" % (self.folder, CALL, unneeded))
+        with ScriptedServer(repeat(expect, FOUND)) as server:
+            self.assertEqual(self.run_python("-I", "-S", "-c", program, server.url), ["v", "[]"])
+
     def test_the_source_asserts_nothing(self):
         with open(MODULE, encoding="utf-8") as file:
             tree = ast.parse(file.read())

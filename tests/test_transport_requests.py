@@ -207,13 +207,15 @@ class HandlersTest(LoopbackTestCase):
             self.assertEqual(server.connections, 1)
         self.assertEqual(seen, [("POST", 200, "OK", "application/json")] * 2)
 
-    def test_no_handler_opens_anything_but_http(self):
-        with HttpClient() as client:
-            for url in ("file:///etc/hosts", "ftp://127.0.0.1/", "data:,x"):
-                request = client.build_request("POST", "http://127.0.0.1/")
-                request.full_url = url
-                with self.subTest(url), self.assertRaises((errors.AerostackError, ValueError, AttributeError)):
-                    client.send(request).content
+    def test_nothing_but_http_is_opened(self):
+        for handlers in ((), (urllib.request.HTTPCookieProcessor(),)):
+            with HttpClient(handlers=handlers) as client:
+                for url in ("file:///etc/hosts", "ftp://127.0.0.1/", "data:,x"):
+                    request = client.build_request("POST", "http://127.0.0.1/")
+                    request.url = url
+                    for act in (lambda: client.build_request("POST", url), lambda: client.send(request)):
+                        with self.subTest(url, handlers=handlers), self.assertRaises((errors.UnsupportedProtocol, errors.NoResponseError)):
+                            act()
 
 
 class FramingTest(LoopbackTestCase):

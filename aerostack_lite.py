@@ -37,8 +37,8 @@ which a call passes through: encode, retries, transport, decode.
 
 from __future__ import annotations
 
+import codecs
 import collections
-import errno
 import functools
 import json
 import os
@@ -77,7 +77,7 @@ SPEAKEASY_GENERATOR_VERSION = ""  # the official SDK is generated; this file is 
 
 _DEFAULT_TIMEOUT_MS = 60_000  # one attempt, from resolving the name to the last byte; an AI answer takes its time
 _DEFAULT_ATTEMPTS = 3  # by default a failed call is repeated twice
-_MAX_CONNECTIONS = 100  # kept open, per client; httpx's number
+_MAX_CONNECTIONS = 100  # kept open, per client; a busy moment may open more
 _MAX_IDLE_SECONDS = 30  # below the 60 s after which AWS load balancers hang up without a word
 _MAX_RESPONSE_BYTES = 64 * 1024 * 1024  # as received, and again after decompression
 _MAX_HEAD_BYTES = 64 * 1024  # status line and headers, or the trailers after a chunked body
@@ -177,8 +177,9 @@ class SDK:
         shared.security, shared.server_idx = _security(api_key_auth), server_idx
         shared.server_url = _filled_template(server_url, url_params or {})
         shared.retry_config, shared.timeout_ms, shared.debug_logger = retry_config, timeout_ms, debug_logger
-        _retry_policy(retry_config, False), _seconds("timeout_ms", timeout_ms, 1000)  # raise what a call would raise
-        _check_server_url(shared.get_server_details()[0])
+        _check_server_url(shared.get_server_details()[0])  # these raise now what each call would raise
+        _retry_policy(retry_config, False)
+        _seconds("timeout_ms", timeout_ms, 1000)
         shared.blocking, shared.awaiting = _Blocking(client), _Awaiting(async_client, max_workers)
         self.ai, self.authentication, self.cache = Ai(shared), Authentication(shared), Cache(shared)
         self.database, self.queue = Database(shared), Queue(shared)
@@ -224,6 +225,8 @@ class SDKConfiguration:
 
 class _Service:
     """Operations under one name. An operation is a method that hands what is particular to it to `_call`."""
+    _half = "blocking"
+
     def __init__(self, sdk_configuration: SDKConfiguration) -> None: self.sdk_configuration = sdk_configuration
 
     def _call(self, path: str, response_type: Type[R], request: object, retries: Retries, options: Any,
@@ -233,16 +236,13 @@ class _Service:
         repeatable           doing it twice is as good as doing it once
         structured_errors    the statuses for which the API documents {code, message, details}
         """
-        operation = Operation(path, response_type, repeatable, structured_errors)
-        return self._perform(operation, request, retries, options)  # type: ignore
-
-    def _perform(self, operation: Operation, *given: Any) -> Any:
-        return _run(_perform(self.sdk_configuration.blocking, self.sdk_configuration, operation, *given))
+        operation, shared = Operation(path, response_type, repeatable, structured_errors), self.sdk_configuration
+        coroutine = _perform(getattr(shared, self._half), shared, operation, request, retries, options)
+        return coroutine if self._half == "awaiting" else _run(coroutine)  # type: ignore
 
 class _AwaitedService(_Service):
     """The same operations, as coroutines."""
-    def _perform(self, operation: Operation, *given: Any) -> Any:
-        return _perform(self.sdk_configuration.awaiting, self.sdk_configuration, operation, *given)
+    _half = "awaiting"
 
 def _twin(operation: Callable[P, R]) -> Callable[P, Coroutine[object, object, R]]:
     """The `_async` twin of an operation: the same method, run where `_call` returns a coroutine."""
@@ -334,7 +334,7 @@ class Storage(_Service):
         """Store a `file` under a `key` and return its URL; sent as a stream, however large it is.
 
         `file` is {content, file_name, content_type}, or for short just the content: bytes, a path, anything with a
-        binary read(), or an iterable of bytes. `progress(sent, total)` is called with the body's bytes as they leave;
+        binary read(), or a generator of bytes. `progress(sent, total)` is called with the body's bytes as they leave;
         total is None where the length is not known beforehand.
         """
         return self._call("/storage/upload", models.StorageUploadResponseBody, request, retries, options, True)
@@ -351,7 +351,9 @@ class Operation:
 def operations() -> List[Tuple[str, Operation, str]]:
     """All operations, as (service, operation, sentence): each method is asked what it would send."""
     class Recorder(_Service):
-        def _perform(self, operation: Operation, *_: Any) -> Any: return operation
+        def _call(self, path: str, response_type: Any, request: object, retries: object, options: object,
+                  repeatable: bool = False, structured_errors: Tuple[int, ...] = ()) -> Any:
+            return Operation(path, response_type, repeatable, structured_errors)
 
     return [(service.__name__.lower(), method(Recorder(SDKConfiguration())), str(method.__doc__).partition("\n")[0])
             for service in (Ai, Authentication, Cache, Database, Queue, Services, Storage)
@@ -436,7 +438,8 @@ class BaseModel:
             name, wire = field.name, field.wire
             value, place = (values[name], name) if name in values else (UNSET, wire or name)
             known += name in values
-            if wire is not name and wire in values: value, known, place = values[wire], known + 1, wire
+            if wire != name and wire in values:
+                value, known, place = values[wire], known + 1, wire
             try:
                 if value is not UNSET:
                     state[name] = None if value is None and field.nullable else field.convert(value)
@@ -589,11 +592,16 @@ class Headers(dict):  # type: ignore
     def __getitem__(self, name: str) -> str: return super().__getitem__(name.lower())  # type: ignore
     def __setitem__(self, name: str, value: str) -> None: super().__setitem__(name.lower(), value)
     def __contains__(self, name: object) -> bool: return super().__contains__(str(name).lower())
+    def __delitem__(self, name: str) -> None: super().__delitem__(name.lower())
     def get(self, name: str, default: Any = None) -> Any: return super().get(name.lower(), default)
+    def pop(self, name: str, *default: Any) -> Any: return super().pop(name.lower(), *default)
+    def setdefault(self, name: str, default: Any = "") -> Any: return super().setdefault(name.lower(), default)
+    def update(self, headers: Mapping[str, str]) -> None:  # type: ignore
+        for name, value in headers.items(): self[name] = value
     def __repr__(self) -> str: return "Headers(%r)" % _shown_headers(self)
 
     def get_all(self, name: str, default: Any = None) -> Any:
-        """The values of a repeated header one by one; urllib's handlers call this."""
+        """The values of a repeated header one by one, as they came; urllib's handlers call this."""
         return [value for other, value in self.pairs if other.lower() == name.lower()] or default
 
 class Request:
@@ -650,7 +658,7 @@ class HttpClient:
                  headers: Optional[Mapping[str, str]] = None, max_connections: int = _MAX_CONNECTIONS,
                  max_response_bytes: int = _MAX_RESPONSE_BYTES,
                  handlers: Iterable[urllib.request.BaseHandler] = ()) -> None:
-        self.headers = _checked_headers(headers)
+        self.headers = _checked_headers(headers, "headers")
         if proxy is not None and proxy is not False: _parse_proxy(proxy, "proxy=")
         self._pool = _Pool(proxy, ssl_context, _positive_int("max_connections", max_connections),
                            _positive_int("max_response_bytes", max_response_bytes))
@@ -665,10 +673,10 @@ class HttpClient:
             raise _bad("method", "is no HTTP method")
         every, authorization = Headers(self.headers.items()), _parse_url(str(url)).authorization
         if authorization: every["authorization"] = authorization
-        every.update(_checked_headers(headers))
+        every.update(_checked_headers(headers, "headers"))
         if content is None or isinstance(content, str):
             content = (content or "").encode()
-        elif not isinstance(content, (bytes, _Multipart, Iterator)):
+        elif not isinstance(content, bytes):
             content = _bytes_or_iterable(content)
         return Request(method, str(url), every, content, _seconds("timeout", timeout))
 
@@ -685,7 +693,7 @@ class HttpClient:
             response = self._exchange(request)
             target = _redirect_target(request, response)
             if target is None: return response
-            if not getattr(request.content, "repeatable", not isinstance(request.content, Iterator)):
+            if not getattr(request.content, "rereadable", not isinstance(request.content, Iterator)):
                 raise errors.LocalProtocolError("the upload's source cannot be read twice, as a redirect needs")
             request = request.moved(target, request.headers)
         raise errors.TooManyRedirects("more than %d redirects" % _MAX_REDIRECTS, request=request)
@@ -875,7 +883,7 @@ class errors:
     class ClosedError(AerostackError, RuntimeError): ...
 
 # ======================================================================================================================
-# Below this line everything is private.
+# Below this line is how it works; nothing of it is for callers.
 # ======================================================================================================================
 
 # ---- Encode: arguments -> checked values -----------------------------------------------------------------------------
@@ -899,7 +907,8 @@ def _converter(annotation: str) -> Callable[[Any], Any]:
     if outer in ("Optional", "OptionalNullable"): return _converter(inner[:-1])
     if outer == "List": return functools.partial(_to_list, _converter(inner[:-1]))
     namespace, _, name = annotation.replace("Union[", "").partition(",")[0].partition(".")
-    target = getattr(globals()[namespace], name)
+    target: Any = getattr(globals().get(namespace), name, None)
+    if target is None: return _CONVERTERS["Any"]  # it is your file's to check
     to_target: Any = _to_enum if issubclass(target, Enum) else _to_model
     return functools.partial(to_target, target)
 
@@ -1057,23 +1066,25 @@ def _checked_key(value: Any) -> str:
 # RFC 9110, 5.6.2: what a header's name is made of.
 _TOKEN = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 
-def _checked_headers(headers: Optional[Mapping[str, str]]) -> Headers:
+def _checked_headers(headers: Optional[Mapping[str, str]], argument: str) -> Headers:
     """Headers that cannot break out of their line (CVE-2019-9740 and its kin). The errors show no value."""
     if headers is not None and not isinstance(headers, Mapping):
-        raise _bad_type("http_headers", "must map names to values")
+        raise _bad_type(argument, "must map names to values")
     checked = {}
     for name, value in (headers or {}).items():
         if not isinstance(name, str) or not name or not _TOKEN.issuperset(name):
-            raise _bad("http_headers", "a name is empty or has characters that no name has")
+            raise _bad(argument, "a name is empty or has characters that no name has")
         value = value.decode("latin-1") if isinstance(value, bytes) else value
         if not isinstance(value, str) or not _is_printable_ascii(value.replace("\t", " ")):
-            raise _bad("http_headers", "the value of %r must be printable ASCII" % name)
+            raise _bad(argument, "the value of %r must be printable ASCII" % name)
         checked[name.lower()] = value
     return Headers(checked.items())
 
 def _is_printable_ascii(text: str) -> bool: return text.isascii() and text.isprintable()
 
 def _filled_template(server_url: Any, url_params: Mapping[str, str]) -> Any:
+    if not isinstance(server_url or "", str): raise _bad_type("server_url", "must be a string")
+    if not isinstance(url_params, Mapping): raise _bad_type("url_params", "must map names to strings")
     for name, value in url_params.items() if server_url else ():
         if not isinstance(value, str): raise _bad_type("url_params", "the value of %r must be a string" % name)
         server_url = server_url.replace("{%s}" % name, value)
@@ -1129,7 +1140,7 @@ class _Call:
     def __init__(self, configuration: SDKConfiguration, operation: Operation, request: object, retries: Retries,
                  options: Dict[str, Any]) -> None:
         server_url, timeout_ms = options.pop("server_url", None), options.pop("timeout_ms", None)
-        http_headers = _checked_headers(options.pop("http_headers", None))
+        http_headers = _checked_headers(options.pop("http_headers", None), "http_headers")
         is_upload = operation.request_type is models.StorageUploadRequestBody
         progress = options.pop("progress", None) if is_upload else None
         if request is not None and options:
@@ -1251,7 +1262,7 @@ class _Multipart:
         self.source: Any = model.file.content
         self.is_path, self.is_reader = isinstance(self.source, os.PathLike), hasattr(self.source, "read")
         if not self.is_path and not self.is_reader: self.source = _bytes_or_iterable(self.source)
-        self.repeatable = hasattr(self.source, "__len__")  # an iterable without may be spent after one walk
+        self.rereadable = hasattr(self.source, "__len__")  # an iterable without may be spent after one walk
         self.source_length = len(self.source) if isinstance(self.source, memoryview) else None
         self.measured = self.started = False
 
@@ -1263,9 +1274,9 @@ class _Multipart:
                 pass
             elif self.is_reader:
                 if not getattr(source, "readable", lambda: True)(): raise OSError("it is not open for reading")
-                self.repeatable, self.source_length = _seekable_length(source)
+                self.rereadable, self.source_length = _seekable_length(source)
             elif self.is_path and (os.path.isfile(source) or os.path.isdir(source) or not os.path.exists(source)):
-                with open(source, "rb") as reader: self.repeatable, self.source_length = _seekable_length(reader)
+                with open(source, "rb") as reader: self.rereadable, self.source_length = _seekable_length(reader)
         except (OSError, ValueError) as error:
             raise _bad("body.file", "cannot be read: %s" % error) from error
         self.measured = True
@@ -1273,7 +1284,7 @@ class _Multipart:
 
     def __iter__(self) -> Iterator[Union[bytes, memoryview]]:
         total, sent = self.measure(), 0
-        if self.started and not self.repeatable:
+        if self.started and not self.rereadable:
             raise errors.LocalProtocolError("the upload's source cannot be read twice")
         self.started = True
         self.progress(0, total)
@@ -1306,7 +1317,7 @@ class _Multipart:
         if self.is_path:
             with open(self.source, "rb", buffering=0) as reader: yield from iter(lambda: reader.read(_BLOCK_BYTES), b"")
         elif self.is_reader:
-            if self.repeatable: self.source.seek(0)
+            if self.rereadable: self.source.seek(0)
             yield from iter(lambda: self.source.read(_BLOCK_BYTES), b"")
         else:
             yield from [self.source] if isinstance(self.source, memoryview) else filter(len, self.source)
@@ -1361,29 +1372,26 @@ async def _attempts(call: _Call, half: _Blocking) -> Any:
         try:
             outcome = await half.send(client, request)
             if outcome is None: raise errors.NoResponseError()
-            call.maybe_processed |= not 400 <= outcome.status_code < 500 and outcome.status_code != 503
+            call.maybe_processed |= outcome.status_code not in (503, *range(400, 500))
         except (errors.ClosedError, errors.ValidationError):
             call.attempts -= 1  # which never began
             raise
         except Exception as error:
+            outcome = error
             call.maybe_processed |= not _error_kind(error).never_sent
-            if not await _waits(call, error, half, started, attempt_started): raise
-        else:
-            if not await _waits(call, outcome, half, started, attempt_started): return _decode(call.operation, outcome)
-
-async def _waits(call: _Call, outcome: Any, half: _Blocking, started: float, attempt_started: float) -> bool:
-    """Whether, after a wait, there is to be another attempt."""
-    delay = _next_delay(call, outcome, half, started)
-    _log_outcome(call, outcome, half.monotonic() - attempt_started, delay)
-    if delay is not None: await half.sleep(delay)
-    return delay is not None and not half.closed.is_set()
+        delay = _next_delay(call, outcome, half, started)
+        _log_outcome(call, outcome, half.monotonic() - attempt_started, delay)
+        if delay is not None: await half.sleep(delay)
+        if delay is None or half.closed.is_set():
+            if isinstance(outcome, Exception): raise outcome
+            return _decode(call.operation, outcome)
 
 def _next_delay(call: _Call, outcome: Any, half: _Blocking, started: float) -> Optional[float]:
     """Seconds until the next attempt; None if this outcome is the last. No wait ends past max_elapsed_time."""
     policy = call.retries
     if policy is None or call.attempts >= policy.attempts or half.closed.is_set() or not policy.tries_again(outcome):
         return None
-    if isinstance(call.content, _Multipart) and call.content.started and not call.content.repeatable:
+    if isinstance(call.content, _Multipart) and call.content.started and not call.content.rereadable:
         call.consumed = True
         return None
     asked = _retry_after_seconds(outcome, half.wall())
@@ -1402,7 +1410,8 @@ class _Policy:
         self.attempts = _FOREVER if asked else _DEFAULT_ATTEMPTS
         self.statuses = _REFUSED | _FAILED if asked or repeatable else _REFUSED
         self.never_sent, self.lost, self.timeouts = again, again and (asked or repeatable), again and asked
-        for name, value in vars(self.backoff).items():
+        for name in ("initial_interval", "max_interval", "exponent", "max_elapsed_time"):
+            value = getattr(self.backoff, name, None)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
                 raise _bad(name, "must be a number, and not negative")
 
@@ -1466,7 +1475,7 @@ class _Blocking:
         self.client = make() if client is None else client
         for method in ("build_request", "send", self.close_method):
             if not callable(getattr(self.client, method, None)):
-                raise _bad_type("client", "has no method " + method)
+                raise _bad_type("client" if self.close_method == "close" else "async_client", "has no method " + method)
 
     async def build(self, call: _Call) -> Tuple[Any, Any]:
         """The client, and its request for all attempts."""
@@ -1482,7 +1491,13 @@ class _Blocking:
 
     def foreign(self, content: _Multipart) -> Any: return _Blocks(content)
     async def aside(self, function: Callable[[], R]) -> R: return function()
-    async def send(self, client: Any, request: Any) -> Any: return client.send(request, stream=False)
+
+    async def send(self, client: Any, request: Any) -> Any:
+        outcome = client.send(request, stream=False)
+        if not hasattr(outcome, "__await__"): return outcome
+        outcome.close()
+        raise _bad_type("client", "is to be awaited; pass it as async_client")
+
     async def sleep(self, seconds: float) -> None: self.closed.wait(seconds)
 
     def close(self) -> None:
@@ -1490,50 +1505,10 @@ class _Blocking:
         client, self.client = self.client, None
         if client is not None and not self.supplied: client.close()
 
-class _Awaiting(_Blocking):
-    """The asynchronous half of an SDK."""
-    close_method = "aclose"
-
-    def __init__(self, client: Any, max_workers: int) -> None:
-        super().__init__(client, lambda: AsyncHttpClient(max_workers=max_workers))
-        self.workers = _Workers(_positive_int("max_workers", max_workers))  # read uploads for a client that is not ours
-        self.sleepers: Set[Any] = set()
-
-    def foreign(self, content: _Multipart) -> Any: return _AwaitedBlocks(content, self.workers)
-    async def aside(self, function: Callable[[], R]) -> R: return await self.workers.run(function)
-    async def send(self, client: Any, request: Any) -> Any: return await client.send(request, stream=False)
-
-    async def sleep(self, seconds: float) -> None:
-        loop = _running_loop()
-        sleeper = loop.create_future()
-        timer = loop.call_later(seconds, _settle, sleeper, None, None)
-        self.sleepers.add(sleeper)
-        try:
-            if not self.closed.is_set(): await sleeper
-        finally:
-            self.sleepers.discard(sleeper)
-            timer.cancel()
-
-    def close(self) -> None:
-        super().close()
-        self.workers.close()
-        for sleeper in list(self.sleepers): _settle_from_outside(sleeper, None, None)
-
 class _Blocks:
     """An upload's blocks as plain bytes, for a client that is not ours."""
     def __init__(self, content: _Multipart) -> None: self.content = content
     def __iter__(self) -> Iterator[bytes]: return map(bytes, self.content)
-
-class _AwaitedBlocks:
-    """The same for an event loop, each read in a thread."""
-    def __init__(self, content: _Multipart, workers: _Workers) -> None: self.content, self.workers = content, workers
-
-    async def __aiter__(self) -> Any:
-        blocks: Iterator[Optional[bytes]] = map(bytes, self.content)
-        block: Optional[bytes] = b""
-        while block is not None:
-            if block: yield block
-            block = await self.workers.run(lambda: next(blocks, None))
 
 # ---- Transport: one attempt, the only place that opens a socket ------------------------------------------------------
 
@@ -1544,10 +1519,10 @@ class _Deadline:
     def left(self, kind: Type[errors.TimeoutException], doing: str) -> Optional[float]:
         """The seconds left; None for no limit. Raises the error when there are none."""
         left = self.at - time.monotonic()
-        if left <= 0: raise self.passed(kind, doing)
+        if left <= 0: raise self.timeout_error(kind, doing)
         return None if left == _FOREVER else left
 
-    def passed(self, kind: Type[errors.TimeoutException], doing: str) -> errors.TimeoutException:
+    def timeout_error(self, kind: Type[errors.TimeoutException], doing: str) -> errors.TimeoutException:
         return kind("timed out after %g s, while %s" % (self.seconds, doing))
 
 def _urllib_opener(handlers: Iterable[Any], exchange: Callable[[Request], Response]) -> Callable[[Request], Response]:
@@ -1556,7 +1531,8 @@ def _urllib_opener(handlers: Iterable[Any], exchange: Callable[[Request], Respon
 
     class Pooled(urllib.request.BaseHandler):
         def http_open(self, outer: Any) -> Any:
-            headers = Headers({**outer.headers, **outer.unredirected_hdrs}.items())
+            headers = Headers(outer.headers.items())
+            headers.update(outer.unredirected_hdrs)
             return exchange(outer.request.moved(outer.full_url, headers))
 
         https_open = http_open
@@ -1761,16 +1737,16 @@ class _Connection:
         try:
             addresses = _resolve(server.host, server.port, self.deadline, self.cancellation)
             self.sock = _dial(addresses, "%s:%d" % (server.host, server.port), self.deadline, self.cancellation)
+            self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            for name, seconds in (("TCP_KEEPIDLE", 45), ("TCP_KEEPALIVE", 45), ("TCP_KEEPINTVL", 15)):
+                if hasattr(socket, name):  # probes, before a NAT or a load balancer forgets the connection
+                    self.sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), seconds)
         except (OSError, UnicodeError) as error:
             if isinstance(error, AerostackError): raise
             if proxy: raise errors.ProxyError("cannot reach the proxy %s: %s" % (proxy.shown, error)) from error
             raise errors.ConnectError("cannot connect to %s: %s" % (target, error)) from error
         if self.cancellation: self.cancellation.watch(self.wake)
-        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for name, seconds in (("TCP_KEEPIDLE", 45), ("TCP_KEEPALIVE", 45), ("TCP_KEEPINTVL", 15)):
-            if hasattr(socket, name):  # probes, before a NAT or a load balancer forgets the connection
-                self.sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), seconds)
         if is_https and proxy: self.open_tunnel(proxy, target)
         if is_https: self.shake_hands(target)
 
@@ -1802,7 +1778,7 @@ class _Connection:
             self.sock.settimeout(left)
             self.sock.do_handshake()
         except socket.timeout as error:
-            raise self.deadline.passed(errors.ConnectTimeout, doing) from error
+            raise self.deadline.timeout_error(errors.ConnectTimeout, doing) from error
         except ssl.SSLCertVerificationError as error:
             words = ("the certificate of %s is not trusted: %s; a CA of your own goes into SSL_CERT_FILE or"
                      " HttpClient(ssl_context=)")
@@ -1818,7 +1794,7 @@ class _Connection:
         """Send a request; False if its answer, or the connection's end, came before all of it was sent."""
         content = request.content
         if isinstance(content, (bytes, memoryview)):
-            return self.send(b"".join([self.head(request, len(content)), content]), len(content) > _RECEIVE_BYTES)
+            return self.send(b"".join([self.head(request, len(content)), content]), len(content) > _BLOCK_BYTES)
         length = content.measure() if isinstance(content, _Multipart) else None
         head = self.head(request, length)
         for count, block in enumerate(content):
@@ -1838,8 +1814,11 @@ class _Connection:
             if self.proxy.authorization: headers["proxy-authorization"] = self.proxy.authorization
         for name in ("content-length", "transfer-encoding"): headers.pop(name, None)
         headers.update({"transfer-encoding": "chunked"} if length is None else {"content-length": str(length)})
-        lines = ["%s: %s\r\n" % pair for pair in headers.items()]
-        return ("%s %s HTTP/1.1\r\n%s\r\n" % (request.method, target, "".join(lines))).encode("latin-1")
+        lines = "".join(["%s: %s\r\n" % pair for pair in headers.items()])
+        head = "%s %s HTTP/1.1\r\n%s\r\n" % (request.method, target, lines)
+        if not _is_printable_ascii(head.replace("\r\n", "", len(headers) + 2).replace("\t", " ")):
+            raise errors.LocalProtocolError("a header would break out of its line")  # one that nobody checked before
+        return head.encode()
 
     def send(self, data: Any, watchful: bool = False) -> bool:
         """Send all of it; False if, while it goes out, an answer comes or the connection breaks after one came.
@@ -1866,7 +1845,7 @@ class _Connection:
         try:
             self.sock.settimeout(0)
             data = self.sock.recv(_RECEIVE_BYTES)
-            self.buffer += data
+            self.buffer, self.answered = self.buffer + data, self.answered or bool(data)
             return not data or bool(self.final_head_end())
         except OSError as error:
             return bool(self.buffer and not _would_block(error))
@@ -1906,7 +1885,7 @@ class _Connection:
             self.sock.settimeout(left)
             data: bytes = self.sock.recv(_RECEIVE_BYTES)
         except socket.timeout as error:
-            raise self.deadline.passed(errors.ReadTimeout, "waiting for the response") from error
+            raise self.deadline.timeout_error(errors.ReadTimeout, "waiting for the response") from error
         except OSError as error:
             raise errors.ReadError("the connection broke while the response was awaited: %s" % error) from error
         if not data and at_end: raise errors.RemoteProtocolError(at_end, connection_lost=True)
@@ -1973,8 +1952,8 @@ def _resolve(host: str, port: int, deadline: _Deadline, cancellation: Optional[_
     except socket.gaierror:
         done, outcome = _in_background(lambda: socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM))
     if cancellation: cancellation.watch(done.set)
-    done.wait(deadline.left(errors.ConnectTimeout, "looking up " + host))
-    deadline.left(errors.ConnectTimeout, "looking up " + host)
+    if not done.wait(deadline.left(errors.ConnectTimeout, "looking up " + host)):
+        raise deadline.timeout_error(errors.ConnectTimeout, "looking up " + host)
     addresses, error = outcome[0] if outcome else (None, OSError("the call was cancelled"))
     if error: raise error
     return addresses  # type: ignore
@@ -1983,37 +1962,35 @@ def _dial(addresses: List[Any], target: str, deadline: _Deadline,
           cancellation: Optional[_Cancellation]) -> socket.socket:
     """The first address to accept. The next is tried when one fails, or has been silent for 250 ms (RFC 8305)."""
     waiting, failure = list(addresses), OSError("the name has no address")
+    opened: List[socket.socket] = []
     with _Selector() as selector:
         try:
             while waiting or selector.get_map():
                 if waiting:
                     family, kind, protocol, _, address = waiting.pop(0)
                     try:
-                        sock = socket.socket(family, kind, protocol)
-                    except OSError as error:  # a system without IPv6
+                        opened.append(socket.socket(family, kind, protocol))
+                        opened[-1].setblocking(False)
+                        opened[-1].connect(address)
+                    except BlockingIOError: pass  # under way
+                    except OSError as error:
                         failure = error
                         continue
-                    sock.setblocking(False)
-                    code = sock.connect_ex(address)
-                    if code not in (0, errno.EINPROGRESS, errno.EWOULDBLOCK):
-                        sock.close()
-                        failure = OSError(code, os.strerror(code))
-                        continue
-                    selector.register(sock, selectors.EVENT_WRITE)
-                trying: List[Any] = [key.fileobj for key in selector.get_map().values()]
-                if cancellation: cancellation.watch(functools.partial(_shut, *trying))
+                    selector.register(opened[-1], selectors.EVENT_WRITE)
+                if cancellation: cancellation.watch(functools.partial(_shut, *opened))
                 left = deadline.left(errors.ConnectTimeout, "connecting to " + target)
                 patience = min(_FOREVER if left is None else left, _NEXT_ADDRESS_SECONDS) if waiting else left
                 ready: List[Any] = [key.fileobj for key, _ in selector.select(patience)]
                 for sock in ready:
                     selector.unregister(sock)
                     code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-                    if not code: return sock  # type: ignore
-                    sock.close()
+                    if not code:
+                        opened.remove(sock)
+                        return sock  # type: ignore
                     failure = OSError(code, os.strerror(code))
             raise failure
         finally:
-            for key in list(selector.get_map().values()): key.fileobj.close()  # pyright: ignore
+            for sock in opened: sock.close()
 
 def _shut(*socks: Any) -> None:
     """End whatever other threads wait for on sockets. Shutdown does that, close does not (python/cpython#111358)."""
@@ -2140,9 +2117,8 @@ def _charset(headers: Any) -> str:
     """The charset that a body's type names, of those that text is in (idna and punycode take quadratic time)."""
     match = re.search(r'(?i);\s*charset="?((?:utf|us-ascii|ascii|iso|latin|windows|cp|koi8|gb|big5|shift_?jis|euc)'
                       r"[\w-]*)", headers.get("content-type", ""))
-    try: b"".decode(match.group(1) if match else "utf-8")
-    except LookupError: match = None
-    return match.group(1) if match else "utf-8"
+    try: return codecs.lookup(match.group(1)).name if match else "utf-8"
+    except LookupError: return "utf-8"
 
 def _parse_json(data: bytes, charset: str = "utf-8") -> Any:
     """JSON by RFC 8259, which has no NaN; a BOM passes. Raises ValueError, never RecursionError."""
@@ -2234,13 +2210,53 @@ def _excerpt(data: bytes) -> str:
     """The start of bytes that make no sense."""
     return repr(bytes(data[:60]))[1:] + ("..." if len(data) > 60 else "")
 
-# ---- Threads: the only place that knows threads and asyncio ----------------------------------------------------------
+# ---- Threads: the `_async` twins; the only place that starts threads and knows asyncio -------------------------------
 
 def _run(coroutine: Coroutine[object, object, R]) -> R:
     """The result of a coroutine that never waits for a loop: both halves go one way, and the blocking one blocks."""
     try: coroutine.send(None)
     except StopIteration as stop: return stop.value  # type: ignore
     raise RuntimeError("a blocking call was suspended")
+
+class _Awaiting(_Blocking):
+    """The asynchronous half of an SDK."""
+    close_method = "aclose"
+
+    def __init__(self, client: Any, max_workers: int) -> None:
+        super().__init__(client, lambda: AsyncHttpClient(max_workers=max_workers))
+        self.workers = _Workers(_positive_int("max_workers", max_workers))  # read uploads for a client that is not ours
+        self.sleepers: Set[Any] = set()
+
+    def foreign(self, content: _Multipart) -> Any: return _AwaitedBlocks(content, self.workers)
+    async def aside(self, function: Callable[[], R]) -> R: return await self.workers.run(function)
+    async def send(self, client: Any, request: Any) -> Any: return await client.send(request, stream=False)
+
+    async def sleep(self, seconds: float) -> None:
+        loop = _running_loop()
+        sleeper = loop.create_future()
+        timer = loop.call_later(seconds, _settle, sleeper, None, None)
+        self.sleepers.add(sleeper)
+        try:
+            if not self.closed.is_set(): await sleeper
+        finally:
+            self.sleepers.discard(sleeper)
+            timer.cancel()
+
+    def close(self) -> None:
+        super().close()
+        self.workers.close()
+        for sleeper in list(self.sleepers): _settle_from_outside(sleeper, None, None)
+
+class _AwaitedBlocks:
+    """An upload's blocks for an event loop, each read in a thread."""
+    def __init__(self, content: _Multipart, workers: _Workers) -> None: self.content, self.workers = content, workers
+
+    async def __aiter__(self) -> Any:
+        blocks: Iterator[Optional[bytes]] = map(bytes, self.content)
+        block: Optional[bytes] = b""
+        while block is not None:
+            if block: yield block
+            block = await self.workers.run(lambda: next(blocks, None))
 
 class _Cancellation:
     """Ends, from another thread, whatever an attempt is blocked in."""
@@ -2388,9 +2404,6 @@ _DESCRIBED = {"File": "a file: @PATH", "List": "a JSON list", "Dict": "a JSON ob
 def _main(arguments: Optional[List[str]] = None) -> int:
     """One operation from a shell. Exit: 0 done, 1 the API said no, 2 wrong usage, 3 no answer."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    if arguments[:1] == ["--version"]:
-        print(_version_lines())
-        return 0
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")  # pyright: ignore  # for a terminal with few characters
     parser = _argument_parser()
@@ -2423,9 +2436,11 @@ def _argument_parser() -> Any:
     for flag, meaning, settings in _FLAGS: common.add_argument(flag, help=meaning, **settings)
     parser = argparse.ArgumentParser(
         prog="aerostack_lite.py", parents=[common], description="The Aerostack Platform API from a shell.",
-        epilog="A field is name=text, name:=JSON, name=@FILE or name=@- for standard input. Exit: 0 done, 1 the API"
-               " said no, 2 wrong usage, 3 no answer.")
-    parser.add_argument("--version", action="store_true", help="print the version and this file's SHA-256")
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="A field is name=text, name:=JSON, name=@FILE or name=@- for standard input.\n"
+               "Exit: 0 done, 1 the API said no, 2 wrong usage, 3 no answer.")
+    parser.add_argument("--version", action="version", version=_version_lines(),
+                        help="print the version and this file's SHA-256")
     commands = parser.add_subparsers(metavar="OPERATION", dest="operation")
     commands.required = True
     for _, operation, sentence in operations():
@@ -2516,7 +2531,7 @@ class _StderrLogger:
     def debug(self, message: str, *values: Any, **_: Any) -> None: print(message % values, file=sys.stderr)
 
 # ---- Official names: the import paths of the official SDK ------------------------------------------------------------
-# `from aerostack.utils import RetryConfig` works, whatever this file is called and whatever package it lies in.
+# Saved as aerostack.py, `from aerostack.utils import RetryConfig` works; so it does under any other name of this file.
 
 if not TYPE_CHECKING:
     class Logger:

@@ -77,7 +77,7 @@ class Success(DecodeCase):
                 self.assertEqual(decoded(answer(body, content_type="application/json; charset=" + charset)).value, text)
 
     def test_is_read_as_utf_8_where_the_charset_is_none(self):
-        for charset in ("nonsense", "", "idna", "hex", "rot13", "zlib", "utf-8; x=y", "../../etc"):
+        for charset in ("nonsense", "", "idna", "hex", "rot13", "zlib", "utf-8; x=y", "../../etc", "iso-nope", "utf-8x", "cp99999"):
             with self.subTest(charset):
                 self.assertEqual(decoded(answer('{"value":"\u00e9"}', content_type="application/json; charset=" + charset)).value, "\u00e9")
 
@@ -96,6 +96,20 @@ class Success(DecodeCase):
             with self.subTest(text[:30]):
                 found = decoded(answer('{"value":%s}' % text)).value
                 self.assertTrue(value is None or found == value)
+
+
+class HeadersByName(unittest.TestCase):
+    def test_any_case_finds_changes_and_removes(self):
+        headers = Headers([("X-One", "1"), ("x-one", "2"), ("X-Two", "3")])
+        self.assertEqual((headers["x-ONE"], headers.get("X-one"), "X-TWO" in headers, headers.get("X-None", 5)), ("1, 2", "1, 2", True, 5))
+        self.assertEqual(headers.get_all("X-ONE"), ["1", "2"])
+        headers.update({"X-ONE": "4", "X-Three": "5"})
+        headers["X-tWO"] = "6"
+        self.assertEqual((headers.setdefault("x-THREE", "7"), headers.setdefault("X-Four", "8")), ("5", "8"))
+        self.assertEqual(dict(headers), {"x-one": "4", "x-two": "6", "x-three": "5", "x-four": "8"})
+        del headers["X-Three"]
+        self.assertEqual((headers.pop("X-FOUR"), headers.pop("X-FOUR", None)), ("8", None))
+        self.assertEqual(dict(headers), {"x-one": "4", "x-two": "6"})
 
 
 class NotTheJsonOfTheApi(DecodeCase):

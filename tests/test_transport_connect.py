@@ -1,5 +1,6 @@
 """Connecting: addresses, deadlines, descriptors, socket options, TLS without certificates."""
 
+import errno
 import gc
 import os
 import socket
@@ -41,6 +42,16 @@ class ConnectCase(LoopbackTestCase):
 
 
 class ConnectTest(ConnectCase):
+    def test_a_connection_that_is_reset_while_it_is_set_up_is_a_connect_error(self):
+        class Reset(socket.socket):
+            def setsockopt(self, *_):
+                if threading.current_thread() is threading.main_thread():  # else it is the server's
+                    raise OSError(errno.EINVAL, "Invalid argument")  # as macOS says it
+
+        with ScriptedServer([until_gone]) as server, mock.patch("socket.socket", Reset), HttpClient() as client:
+            with self.assertRaises(errors.ConnectError):
+                post(client, server.url)
+
     def test_a_refused_connection_says_where_and_why(self):
         port = free_port()
         with self.assertRaises(errors.ConnectError) as caught:

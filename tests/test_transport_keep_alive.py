@@ -10,7 +10,7 @@ import unittest
 
 from aerostack_lite import SDK, HttpClient, errors
 from tests.scripted_server import (
-    LoopbackTestCase, ScriptedServer, Stopwatch, answer, close, expect, half_close, hang, header, post, repeat,
+    LoopbackTestCase, ScriptedServer, Stopwatch, answer, close, drip, expect, half_close, hang, header, post, repeat,
     reset, until_gone, wait,
 )
 
@@ -207,6 +207,16 @@ class RaceTest(KeepAliveCase):
                 post(self.client, server.url)
             self.assertEqual(len(server.requests), 2)
 
+    def test_only_a_kept_connection_without_an_answer_is_worth_another_try_at_once(self):
+        for partial, reused in ((b"", True), (b"HTTP/1.1 200", False), (b"HTTP/1.1 103 Early Hints\r\n\r\n", False)):
+            with ScriptedServer([expect, answer(b"1"), expect, partial, close]) as server, self.subTest(partial):
+                client = HttpClient()
+                self.addCleanup(client.close)
+                post(client, server.url)
+                with self.assertRaises(errors.RequestError) as caught:
+                    post(client, server.url)
+                self.assertIs(caught.exception.reused_connection, reused)
+
     def test_half_an_answer_is_no_reason_to_repeat(self):
         done = answer(b'{"success":true,"jobId":"1"}', status="201 Created")
         with ScriptedServer([expect, done, expect, b"HTTP/1.1 201 Cre", close], [expect, done]) as server:
@@ -227,6 +237,10 @@ class InterimTest(KeepAliveCase):
                 self.assertEqual(post(client, server.url).content, b"1")
                 self.assertEqual(post(client, server.url).content, b"2")
                 self.assertEqual(server.connections, 1)
+
+    def test_one_that_comes_byte_by_byte_is_skipped(self):
+        with ScriptedServer([expect, drip(b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n", 0.001), answer(b"1")]) as server:
+            self.assertEqual(post(self.client, server.url).content, b"1")
 
     def test_more_than_eight_are_an_error(self):
         for count in (9, 5000):

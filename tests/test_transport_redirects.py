@@ -70,6 +70,19 @@ class AnotherOriginTest(RedirectCase):
                 self.assertIsInstance(self.refusal(server), errors.AerostackError)
                 self.assertLessEqual(len(server.requests), 6)
 
+    def test_a_target_with_credentials_is_refused_without_showing_them(self):
+        with ScriptedServer([lambda peer: (peer.read_request(), peer.send(redirect(307, "http://ada:sekret@%s/x" % peer.server.netloc))),
+                             until_gone]) as server:
+            error = self.refusal(server)
+            self.assertEqual(len(server.requests), 1)
+        self.assertNotIn("sekret", str(error))
+
+    def test_content_that_can_be_read_once_is_not_sent_twice(self):
+        with ScriptedServer([expect, redirect(307, "/x"), until_gone]) as server, HttpClient() as client:
+            with self.assertRaises(errors.LocalProtocolError):
+                client.send(client.build_request("POST", server.url, content=iter([b"a", b"b"])))
+            self.assertEqual(len(server.requests), 1)
+
     def test_a_target_with_control_characters_is_refused_and_shown_escaped(self):
         for target in ("/a\x00b", "/a\x1b[31mb", "/a\rX-Evil: 1", "/\x7f"):
             with self.subTest(target), ScriptedServer(repeat(expect, redirect(307, target))) as server:

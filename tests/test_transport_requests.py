@@ -207,6 +207,31 @@ class HandlersTest(LoopbackTestCase):
             self.assertEqual(server.connections, 1)
         self.assertEqual(seen, [("POST", 200, "OK", "application/json")] * 2)
 
+    def test_an_unredirected_header_takes_the_place_of_ours(self):
+        class Agent(urllib.request.BaseHandler):
+            def http_request(self, request):
+                request.add_unredirected_header("User-Agent", "mine")
+                return request
+
+        with ScriptedServer([expect, FOUND]) as server, HttpClient(handlers=[Agent()]) as client:
+            SDK("key", server_url=server.url, client=client).cache.cache_get(key="a")
+        self.assertEqual(header(server.requests[0], "User-Agent"), ["mine"])
+
+    def test_a_header_that_would_break_out_of_its_line_never_leaves(self):
+        class Injector(urllib.request.BaseHandler):
+            def http_request(self, request):
+                request.add_header("X-Tenant", bad)
+                return request
+
+        for bad in (*BROKEN, "\u2028", "\xff"):
+            with ScriptedServer([until_gone]) as server, HttpClient() as plain, HttpClient(handlers=[Injector()]) as handled:
+                by_hand = plain.build_request("POST", server.url)
+                by_hand.headers["x-tenant"] = bad
+                for client, request in ((plain, by_hand), (handled, handled.build_request("POST", server.url))):
+                    with self.subTest(bad), self.assertRaises(errors.LocalProtocolError):
+                        client.send(request)
+                self.assertEqual(server.requests, [])
+
     def test_nothing_but_http_is_opened(self):
         for handlers in ((), (urllib.request.HTTPCookieProcessor(),)):
             with HttpClient(handlers=handlers) as client:

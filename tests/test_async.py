@@ -269,6 +269,24 @@ class LoopTest(AsyncTestCase):
 
 
 class CancelTest(AsyncTestCase):
+    def test_one_that_waits_for_a_worker_leaves_the_kept_connection_alone(self):
+        asked, go_on = threading.Event(), threading.Event()
+        server = self.serve([echo, expect, tell(asked), wait(go_on), answer(b'{"value":"second"}'), echo])
+        sdk = self.sdk(server.url, max_workers=1)
+
+        async def main():
+            await get(sdk, "first")
+            second = asyncio.ensure_future(get(sdk, "second"))
+            await aside(asked.wait, PATIENCE_SECONDS)
+            waiting = asyncio.ensure_future(get(sdk, "never"))
+            await asyncio.sleep(0)
+            waiting.cancel()
+            go_on.set()
+            return [(await second).value, (await get(sdk, "third")).value]
+
+        self.assertEqual(asyncio.run(main()), ["second", "third"])
+        self.assertEqual((server.connections, len(server.requests)), (1, 3))
+
     def assert_cancelled_at_once(self, sdk, reached, call=None):
         """Cancel a call when it got as far as the event `reached` tells, and see that its worker can do another."""
         async def main():

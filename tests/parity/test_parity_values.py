@@ -11,7 +11,7 @@ import types
 import unittest
 import uuid
 
-from tests.parity.beside import Case, Own, Parity
+from tests.parity.beside import COUNT, Case, Own, Parity
 
 UTC = dt.timezone.utc
 INDIA = dt.timezone(dt.timedelta(hours=5, minutes=30))
@@ -133,6 +133,7 @@ class EncodingTheSame(Parity):
             self.same(cache("key: " + name, lambda: {key: 1, "other": {key: None}}))
 
     def test_of_two_keys_of_one_name_a_reader_takes_the_later(self):
+        COUNT["cases"] += 1
         case = cache("two keys of one name", lambda: {1: "first", "1": "later"})
         for side in (self.official, self.ours):
             self.assertEqual(side.run(case).sent["value"], {"1": "later"})

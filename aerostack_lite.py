@@ -411,7 +411,7 @@ class BaseModel:
             if value is UNSET or value is None and field.default is None: continue
             if isinstance(value, BaseModel):
                 value = value.model_dump(by_alias=by_alias, mode=mode)
-            elif isinstance(value, list) and value and isinstance(value[0], BaseModel):
+            elif isinstance(value, list) and value and all(isinstance(item, BaseModel) for item in value):
                 value = [item.model_dump(by_alias=by_alias, mode=mode) for item in value]
             elif mode == "json":
                 value = _plain(value, field.name)
@@ -676,8 +676,9 @@ class HttpClient:
         every.update(_checked_headers(headers, "headers"))
         if content is None or isinstance(content, str):
             content = (content or "").encode()
-        elif not isinstance(content, bytes):
+        elif not isinstance(content, (bytes, _Stream)):
             content = _bytes_or_iterable(content)
+            if not isinstance(content, memoryview): content = _Stream(content)
         return Request(method, str(url), every, content, _seconds("timeout", timeout))
 
     def send(self, request: Request, *, stream: bool = False, **_: Any) -> Response:
@@ -686,14 +687,14 @@ class HttpClient:
         Any status is an answer. Raises RequestError when none comes that can be used.
         """
         timeout = _DEFAULT_TIMEOUT_MS / 1000 if request.timeout_seconds is None else request.timeout_seconds
-        if isinstance(request.content, _Multipart):
+        if isinstance(request.content, _Stream):
             request.content.measure()  # before the clock starts and a connection is made
         request.deadline = _Deadline(timeout)
         for _hop in range(_MAX_REDIRECTS + 1):
             response = self._exchange(request)
             target = _redirect_target(request, response)
             if target is None: return response
-            if not getattr(request.content, "rereadable", not isinstance(request.content, Iterator)):
+            if not getattr(request.content, "rereadable", True):
                 raise errors.LocalProtocolError("the upload's source cannot be read twice, as a redirect needs")
             request = request.moved(target, request.headers)
         raise errors.TooManyRedirects("more than %d redirects" % _MAX_REDIRECTS, request=request)
@@ -1014,6 +1015,8 @@ def _to_content(value: Any) -> Any:
         words = "Pass bytes, a pathlib.Path or an open binary file; a str might mean either text or a path"
     elif isinstance(value, io.TextIOBase) or is_reader and hasattr(value, "encoding"):
         words = "The file is open as text; open it in binary mode, 'rb'"
+    elif hasattr(value, "__aiter__"):
+        words = "It is asynchronous; Pass bytes, a path, or what can be read without await"
     elif getattr(value, "closed", False) is True:
         words = "The file is closed"
     elif (isinstance(value, (Mapping, BaseModel))
@@ -1100,9 +1103,9 @@ def _parse_url(text: str) -> _Url:
     if not text.lower().startswith(("http://", "https://")):
         raise errors.UnsupportedProtocol("must start with http:// or https://")
     # No host but ASCII: IDNA folds some characters into "/", "@" and ":" (bpo-36216).
-    match = re.fullmatch(r"(?is)(https?)://(?:([^/?#\\\0-\x20\x7f]*)@)?"
+    match = re.fullmatch(r"(?is)(https?)://(?:([^/?#\\\0-\x20\x7f\ud800-\udfff]*)@)?"
                          r"(\[[0-9a-f:.]+\]|[a-z0-9._~!$&'()*+,;=-]+)(?::([0-9]{0,5}))?"
-                         r"((?:[/?][^#\0-\x1f\x7f]*)?)(#[^\0-\x1f\x7f]*)?", text)
+                         r"((?:[/?][^#\0-\x1f\x7f\ud800-\udfff]*)?)(#[^\0-\x1f\x7f]*)?", text)
     if not match or not 0 < int(match.group(4) or 1) < 65536:
         raise errors.UnsupportedProtocol("has no host, a host or port that cannot be, or control characters; a host"
                                          " that is not ASCII goes in its xn-- form")
@@ -1168,14 +1171,17 @@ class _Call:
 
 def _json_bytes(model: BaseModel, title: str) -> bytes:
     """Compact JSON. The C encoder does the work; only what it cannot write is walked through in Python."""
-    body = model.model_dump(by_alias=True)
     try:
-        text = _encode_json(body)
-        if '"null":' not in text: return text.encode("ascii")  # which might be a key None
-    except (TypeError, ValueError, RecursionError):
-        pass
-    try: return _encode_json({name: _plain(value, name) for name, value in body.items()}).encode("ascii")
-    except errors.ValidationError as error: raise errors.ValidationError(title, error.within("body")) from None
+        body = model.model_dump(by_alias=True)
+        try:
+            text = _encode_json(body)
+            if '"null":' not in text: return text.encode("ascii")  # which might be a key None
+        except (TypeError, ValueError, RecursionError): pass
+        return _encode_json({name: _plain(value, name) for name, value in body.items()}).encode("ascii")
+    except errors.ValidationError as error:
+        raise errors.ValidationError(title, error.within("body")) from None
+    except (ValueError, RecursionError) as error:
+        raise _bad("body", "cannot be written as JSON: %s" % error) from None
 
 def _plain(value: Any, path: str, above: Tuple[int, ...] = ()) -> Any:
     """A value as dicts, lists, strings, numbers, booleans and None. ValidationError says where that is impossible."""
@@ -1187,7 +1193,7 @@ def _plain(value: Any, path: str, above: Tuple[int, ...] = ()) -> Any:
     above += (id(value),)
     if isinstance(value, dict):
         return {_plain_key(key, path): _plain(item, "%s.%s" % (path, key), above) for key, item in value.items()}
-    if isinstance(value, (list, tuple)) or hasattr(value, "__next__"):
+    if isinstance(value, (list, tuple, Iterator)):
         return [_plain(item, "%s[%d]" % (path, index), above) for index, item in enumerate(value)]  # pyright: ignore
     try: leaf = _leaf(value)
     except UnicodeDecodeError: raise _bad(path, "is bytes that are not UTF-8; encode them, say as Base64") from None
@@ -1235,33 +1241,14 @@ def _iso_duration(value: timedelta) -> str:
     sign, days_part = "-" * (value < timedelta(0)), "%dD" % days * bool(days)
     return "%sP%s%s" % (sign, days_part, "T" + clock if clock else "" if days else "T0S")
 
-# As browsers and the official SDK escape file names; there, ESC stays as it is.
-_ESCAPES = {**{code: "%%%02X" % code for code in range(32) if code != 27}, ord('"'): "%22", ord("\\"): "\\\\"}
+class _Stream:
+    """A body in blocks, from whatever holds bytes or gives them. Each iteration sends it anew, from its start."""
+    head = tail = b""
 
-class _Multipart:
-    """A multipart/form-data body (RFC 7578), in blocks. Each iteration sends it anew, from its start."""
-    def __init__(self, model: models.StorageUploadRequestBody, progress: Optional[Progress]) -> None:
-        name, content_type = model.file.file_name, model.file.content_type
-        if not name: raise _bad("body.file.fileName", "must not be empty")
-        if content_type is None:
-            import mimetypes
-            content_type = mimetypes.guess_type(name)[0] or "application/octet-stream"
-        if re.search(r"[\x00-\x08\x0a-\x1f\x7f]", content_type):  # which would add headers to the part
-            raise _bad("body.file.Content-Type", "has control characters")
-        if progress is not None and not callable(progress):
-            raise _bad_type("progress", "must be a callable (sent, total)")
-        boundary = os.urandom(16).hex()
-        part = "--" + boundary + '\r\nContent-Disposition: form-data; name="%s"'
-        fields = [("key", model.key), ("contentType", model.content_type)]
-        head = "".join((part + "\r\n\r\n%s\r\n") % field for field in fields if field[1] is not None)
-        head += part % "file" + '; filename="%s"\r\nContent-Type: %s\r\n\r\n' % (name.translate(_ESCAPES), content_type)
-        try: self.head, self.tail = head.encode(), ("\r\n--%s--\r\n" % boundary).encode()
-        except UnicodeEncodeError: raise _bad("body", "a key, name or type has lone surrogates") from None
-        self.content_type = "multipart/form-data; boundary=" + boundary
-        self.progress: Progress = progress or (lambda sent, total: None)
-        self.source: Any = model.file.content
-        self.is_path, self.is_reader = isinstance(self.source, os.PathLike), hasattr(self.source, "read")
-        if not self.is_path and not self.is_reader: self.source = _bytes_or_iterable(self.source)
+    def __init__(self, source: Any, progress: Optional[Progress] = None, argument: str = "content") -> None:
+        self.argument, self.progress = argument, progress or (lambda sent, total: None)
+        self.is_path, self.is_reader = isinstance(source, os.PathLike), hasattr(source, "read")
+        self.source = source if self.is_path or self.is_reader else _bytes_or_iterable(source)
         self.rereadable = hasattr(self.source, "__len__")  # an iterable without may be spent after one walk
         self.source_length = len(self.source) if isinstance(self.source, memoryview) else None
         self.measured = self.started = False
@@ -1278,7 +1265,7 @@ class _Multipart:
             elif self.is_path and (os.path.isfile(source) or os.path.isdir(source) or not os.path.exists(source)):
                 with open(source, "rb") as reader: self.rereadable, self.source_length = _seekable_length(reader)
         except (OSError, ValueError) as error:
-            raise _bad("body.file", "cannot be read: %s" % error) from error
+            raise _bad(self.argument, "cannot be read: %s" % error) from error
         self.measured = True
         return None if self.source_length is None else len(self.head) + self.source_length + len(self.tail)
 
@@ -1314,13 +1301,42 @@ class _Multipart:
 
     def pieces(self) -> Generator[Any, None, None]:
         """The source as it comes, in pieces of any size."""
-        if self.is_path:
-            with open(self.source, "rb", buffering=0) as reader: yield from iter(lambda: reader.read(_BLOCK_BYTES), b"")
-        elif self.is_reader:
-            if self.rereadable: self.source.seek(0)
-            yield from iter(lambda: self.source.read(_BLOCK_BYTES), b"")
-        else:
+        if not self.is_path and not self.is_reader:
             yield from [self.source] if isinstance(self.source, memoryview) else filter(len, self.source)
+            return
+        reader = open(self.source, "rb", buffering=0) if self.is_path else self.source
+        try:
+            if self.is_reader and self.rereadable: reader.seek(0)
+            piece = reader.read(_BLOCK_BYTES)
+            while piece is None or len(piece):  # None, from a reader that would block, is an error further up
+                yield piece
+                piece = reader.read(_BLOCK_BYTES)
+        finally:
+            if self.is_path: reader.close()
+
+# As browsers and the official SDK escape file names; there, ESC stays as it is.
+_ESCAPES = {**{code: "%%%02X" % code for code in range(32) if code != 27}, ord('"'): "%22", ord("\\"): "\\\\"}
+
+class _Multipart(_Stream):
+    """A multipart/form-data body (RFC 7578)."""
+    def __init__(self, model: models.StorageUploadRequestBody, progress: Optional[Progress]) -> None:
+        super().__init__(model.file.content, progress, "body.file")
+        name, content_type = model.file.file_name, model.file.content_type
+        if not name: raise _bad("body.file.fileName", "must not be empty")
+        if content_type is None:
+            import mimetypes
+            content_type = mimetypes.guess_type(name)[0] or "application/octet-stream"
+        if re.search(r"[\x00-\x08\x0a-\x1f\x7f]", content_type):  # which would add headers to the part
+            raise _bad("body.file.Content-Type", "has control characters")
+        if not callable(self.progress): raise _bad_type("progress", "must be a callable (sent, total)")
+        boundary = os.urandom(16).hex()
+        part = "--" + boundary + '\r\nContent-Disposition: form-data; name="%s"'
+        fields = [("key", model.key), ("contentType", model.content_type)]
+        head = "".join((part + "\r\n\r\n%s\r\n") % field for field in fields if field[1] is not None)
+        head += part % "file" + '; filename="%s"\r\nContent-Type: %s\r\n\r\n' % (name.translate(_ESCAPES), content_type)
+        try: self.head, self.tail = head.encode(), ("\r\n--%s--\r\n" % boundary).encode()
+        except UnicodeEncodeError: raise _bad("body", "a key, name or type has lone surrogates") from None
+        self.content_type = "multipart/form-data; boundary=" + boundary
 
 def _bytes_or_iterable(content: Any) -> Any:
     """A flat view of what holds bytes; anything else as it is."""
@@ -1489,7 +1505,7 @@ class _Blocking:
             headers = headers if length is None else dict(headers, **{"Content-Length": str(length)})
         return client, client.build_request("POST", call.url, content=content, headers=headers, **options)
 
-    def foreign(self, content: _Multipart) -> Any: return _Blocks(content)
+    def foreign(self, content: _Stream) -> Any: return _Blocks(content)
     async def aside(self, function: Callable[[], R]) -> R: return function()
 
     async def send(self, client: Any, request: Any) -> Any:
@@ -1507,7 +1523,7 @@ class _Blocking:
 
 class _Blocks:
     """An upload's blocks as plain bytes, for a client that is not ours."""
-    def __init__(self, content: _Multipart) -> None: self.content = content
+    def __init__(self, content: _Stream) -> None: self.content = content
     def __iter__(self) -> Iterator[bytes]: return map(bytes, self.content)
 
 # ---- Transport: one attempt, the only place that opens a socket ------------------------------------------------------
@@ -1531,21 +1547,30 @@ def _urllib_opener(handlers: Iterable[Any], exchange: Callable[[Request], Respon
 
     class Pooled(urllib.request.BaseHandler):
         def http_open(self, outer: Any) -> Any:
+            if not hasattr(outer, "request"): raise errors.LocalProtocolError("a handler made a request of its own")
             headers = Headers(outer.headers.items())
             headers.update(outer.unredirected_hdrs)
-            return exchange(outer.request.moved(outer.full_url, headers))
+            inner: Request = outer.request.moved(outer.full_url, headers)
+            inner.method, inner.content = outer.get_method(), outer.data
+            return exchange(inner)
 
         https_open = http_open
 
     def send(request: Request) -> Response:
-        outer: Any = urllib.request.Request(request.url, method=request.method)
-        outer.request, outer.headers, outer.content = request, request.headers, request.content
-        response: Optional[Response] = opener.open(outer, timeout=request.deadline.seconds)
-        if response is None: raise errors.NoResponseError()  # from a handler, or for a scheme that is not http
-        return response
+        outer: Any = urllib.request.Request(request.url, request.content, method=request.method)
+        outer.request, outer.headers = request, Headers(request.headers.items())
+        response = opener.open(outer, timeout=request.deadline.seconds)
+        if isinstance(response, Response): return response  # else from a handler, or for a scheme that is not http
+        raise errors.NoResponseError()
 
     opener = urllib.request.OpenerDirector()  # without urllib's own handlers: no file:, no ftp:, no redirects
-    for handler in (Pooled(), *handlers): opener.add_handler(handler)
+    opener.add_handler(Pooled())
+    for handler in handlers if isinstance(handlers, Iterable) else [handlers]:
+        if not isinstance(handler, urllib.request.BaseHandler):
+            raise _bad_type("handlers", "must be a list of urllib.request handlers")
+        if hasattr(handler, "http_open") or hasattr(handler, "https_open"):
+            raise _bad_type("handlers", "cannot open connections; there are proxy= and ssl_context=")
+        opener.add_handler(handler)
     return send
 
 class _Pool:
@@ -1793,17 +1818,18 @@ class _Connection:
     def write(self, request: Request) -> bool:
         """Send a request; False if its answer, or the connection's end, came before all of it was sent."""
         content = request.content
-        if isinstance(content, (bytes, memoryview)):
-            return self.send(b"".join([self.head(request, len(content)), content]), len(content) > _BLOCK_BYTES)
-        length = content.measure() if isinstance(content, _Multipart) else None
+        if not isinstance(content, _Stream):
+            return self.send(b"".join([self.head(request, len(content)), content]))
+        length = content.measure()
         head = self.head(request, length)
+        block: Any
         for count, block in enumerate(content):
             if not len(block): continue
-            if count % 16 == 15 and self.has_answer(): return False  # seldom enough to cost nothing
+            if (count % 4 == 3 or len(block) < _BLOCK_BYTES) and self.has_answer(): return False  # from time to time
             framed = b"%x\r\n%b\r\n" % (len(block), block) if length is None else block
             framed, head = b"".join([head, framed]) if head else framed, b""
-            if not self.send(framed, watchful=True): return False
-        return self.send(head + (b"0\r\n\r\n" if length is None else b""), watchful=True)
+            if not self.send(framed): return False
+        return self.send(head + (b"0\r\n\r\n" if length is None else b""))
 
     def head(self, request: Request, length: Optional[int]) -> bytes:
         """The request line and headers: those given, and what is the connection's to say."""
@@ -1816,17 +1842,15 @@ class _Connection:
         headers.update({"transfer-encoding": "chunked"} if length is None else {"content-length": str(length)})
         lines = "".join(["%s: %s\r\n" % pair for pair in headers.items()])
         head = "%s %s HTTP/1.1\r\n%s\r\n" % (request.method, target, lines)
-        if not _is_printable_ascii(head.replace("\r\n", "", len(headers) + 2).replace("\t", " ")):
-            raise errors.LocalProtocolError("a header would break out of its line")  # one that nobody checked before
-        return head.encode()
+        if re.search("[\r\n\0]", head.replace("\r\n", "", len(headers) + 2)):  # in a header that a handler added, say
+            raise errors.LocalProtocolError("a header would break out of its line")
+        return head.encode("utf-8", "replace")
 
-    def send(self, data: Any, watchful: bool = False) -> bool:
-        """Send all of it; False if, while it goes out, an answer comes or the connection breaks after one came.
-
-        `watchful` looks for an answer all the while, as an upload must: a server that refuses it may stop reading.
-        """
+    def send(self, data: Any) -> bool:
+        """Send all of it; False if meanwhile an answer comes, after which a server may stop reading, or the end."""
         view = memoryview(data)  # whose repr in a traceback shows no key
         while view:
+            left = self.deadline.left(errors.WriteTimeout, "sending the request")
             try:
                 self.sock.settimeout(0)
                 view = view[self.sock.send(view) :]
@@ -1835,18 +1859,20 @@ class _Connection:
                     if self.has_answer(): return False
                     raise errors.WriteError("the connection broke while the request was sent: %s" % error) from error
                 with _Selector() as selector:
-                    selector.register(self.sock, selectors.EVENT_WRITE | selectors.EVENT_READ * watchful)
-                    selector.select(self.deadline.left(errors.WriteTimeout, "sending the request"))
-                if watchful and self.has_answer(): return False
+                    selector.register(self.sock, selectors.EVENT_WRITE | selectors.EVENT_READ)
+                    selector.select(left)
+                if self.has_answer(): return False
         return True
 
     def has_answer(self) -> bool:
         """Whether a final answer, or the connection's end, is here although the request still goes out."""
         try:
             self.sock.settimeout(0)
-            data = self.sock.recv(_RECEIVE_BYTES)
-            self.buffer, self.answered = self.buffer + data, self.answered or bool(data)
-            return not data or bool(self.final_head_end())
+            while not self.final_head_end():
+                data = self.sock.recv(_RECEIVE_BYTES)  # over TLS, no more than a record comes at a time
+                if not data: return True
+                self.buffer, self.answered = self.buffer + data, True
+            return True
         except OSError as error:
             return bool(self.buffer and not _would_block(error))
 
@@ -1917,28 +1943,27 @@ class _Connection:
 
     def read_chunked(self, max_bytes: int) -> bytes:
         """RFC 9112, 7.1. Extensions and trailers are read and dropped."""
-        parts: List[bytes] = []
-        total, trailers, size = 0, 0, 1
+        body, trailers, size = bytearray(), 0, 1
         while size:
             size = _chunk_size(self.read_line())
-            total += size
-            if total > max_bytes: raise _too_large(max_bytes)
-            parts.append(self.read_exactly(size))
+            if len(body) + size > max_bytes: raise _too_large(max_bytes)
+            body += self.read_exactly(size)
             if size and self.read_exactly(2) != b"\r\n":
                 raise errors.RemoteProtocolError("a chunk does not end where its size says")
         while trailers <= _MAX_HEAD_BYTES:
             line = self.read_line()
-            if not line: return b"".join(parts)
+            if not line: return bytes(body)
             trailers += len(line)
         raise errors.RemoteProtocolError("the trailers are larger than %d bytes" % _MAX_HEAD_BYTES)
 
     def read_line(self) -> bytes:
-        while b"\r\n" not in self.buffer:
+        while b"\n" not in self.buffer:
             if len(self.buffer) > _MAX_LINE_BYTES:
                 raise errors.RemoteProtocolError("a line of a chunked body is larger than %d bytes" % _MAX_LINE_BYTES)
             self.buffer += self.receive("the chunked body was cut short")
-        line, _, self.buffer = self.buffer.partition(b"\r\n")
-        return line
+        line, _, self.buffer = self.buffer.partition(b"\n")
+        if line[-1:] == b"\r": return line[:-1]
+        raise errors.RemoteProtocolError("a line of a chunked body does not end in CR LF")
 
 _Selector = getattr(selectors, "PollSelector", selectors.DefaultSelector)  # poll needs no descriptor of its own
 
@@ -2227,7 +2252,7 @@ class _Awaiting(_Blocking):
         self.workers = _Workers(_positive_int("max_workers", max_workers))  # read uploads for a client that is not ours
         self.sleepers: Set[Any] = set()
 
-    def foreign(self, content: _Multipart) -> Any: return _AwaitedBlocks(content, self.workers)
+    def foreign(self, content: _Stream) -> Any: return _AwaitedBlocks(content, self.workers)
     async def aside(self, function: Callable[[], R]) -> R: return await self.workers.run(function)
     async def send(self, client: Any, request: Any) -> Any: return await client.send(request, stream=False)
 
@@ -2249,7 +2274,7 @@ class _Awaiting(_Blocking):
 
 class _AwaitedBlocks:
     """An upload's blocks for an event loop, each read in a thread."""
-    def __init__(self, content: _Multipart, workers: _Workers) -> None: self.content, self.workers = content, workers
+    def __init__(self, content: _Stream, workers: _Workers) -> None: self.content, self.workers = content, workers
 
     async def __aiter__(self) -> Any:
         blocks: Iterator[Optional[bytes]] = map(bytes, self.content)

@@ -12,6 +12,7 @@ import math
 import pathlib
 import re
 import sys
+import sys
 import types
 import unittest
 import uuid
@@ -243,6 +244,31 @@ class Refusals(unittest.TestCase):
             for value in (cyclic(kind), [cyclic(kind)], {1: cyclic(kind)}):
                 with self.subTest(kind):
                     self.assertIn("holds itself", str(self.refused(value)))
+
+    def test_of_models_that_hold_themselves_end(self):
+        for wrap in (lambda model: model, lambda model: [model]):
+            model = models.CacheSetRequestBody(key="k", value=1)
+            model.value = wrap(model)
+            with self.assertRaises(errors.ValidationError):
+                SDK(KEY, client=FakeClient()).cache.cache_set(model)
+
+    def test_of_what_only_looks_like_an_iterator_are_no_type_error(self):
+        class Next:
+            def __next__(self):
+                raise StopIteration
+
+        for value in (Next(), Next, type(iter([]))):
+            self.refused(value)
+
+    @unittest.skipUnless(hasattr(sys, "get_int_max_str_digits"), "this Python writes numbers of any length")
+    def test_of_numbers_that_python_will_not_write_are_ours(self):
+        self.refused(10 ** 5000)
+        self.refused({10 ** 5000: 1})
+
+    def test_of_lists_that_hold_models_and_other_things_are_taken(self):
+        client = FakeClient()
+        SDK(KEY, client=client).database.db_query(sql="s", params=[models.Messages(role="user"), 1])
+        self.assertEqual(json.loads(client.content)["params"], [{"role": "user"}, 1])
 
     def test_of_what_is_nested_too_deeply_are_no_recursion_error(self):
         for kind in (list, dict):

@@ -1044,6 +1044,31 @@ class FailingSources(UploadCase):
                         self.assertIs(error.__cause__, boom)
                         self.assertEqual(error.attempts, 1)
 
+    def test_a_reader_that_raises_stop_iteration_is_not_at_its_end(self):
+        boom = StopIteration("the source's")
+        self.assertIs(self.fails_once(Breaks(boom)).__cause__.__cause__, boom)
+
+    def test_a_source_that_gives_a_little_for_ever_meets_the_deadline(self):
+        pause = threading.Event()
+
+        def trickle():
+            while True:
+                pause.wait(0.01)
+                yield b"a little"
+
+        with self.assertRaises(errors.TimeoutException):
+            self.upload(self.serve(), trickle(), timeout_ms=200)
+
+    def test_one_that_is_awaited_is_refused(self):
+        class Awaited(OnlyRead):
+            def __aiter__(self):
+                return self
+
+        server = self.serve()
+        with self.assertRaises(errors.ValidationError):
+            self.upload(server, Awaited(b"x"))
+        self.assertEqual(server.received, [])
+
     def test_an_interrupt_in_the_reader_passes_as_it_is(self):
         interrupt = KeyboardInterrupt()
         self.assertIs(self.fails_once(Breaks(interrupt), expected=KeyboardInterrupt), interrupt)
@@ -1118,7 +1143,12 @@ class EarlyAnswers(UploadCase):
             if how == "late":  # by now the buffers are full, and the client waits to send
                 self.server.released.wait(0.05)
             connection.recv(1000)
-            connection.sendall(answer(status, "Connection: close", body=b'{"code":"E","message":"early"}'))
+            whole = answer(status, "Connection: close", body=b'{"code":"E","message":"early"}')
+            if how == "in pieces, and closes":  # over TLS, a record each
+                whole = b"HTTP/1.1 100 Continue\r\n\r\n" * 3 + whole
+            size = 20 if how == "in pieces, and closes" else len(whole)
+            for start in range(0, len(whole), size):
+                connection.sendall(whole[start : start + size])
             if how in ("late", "and holds on"):
                 self.server.released.wait(PATIENCE_SECONDS)
             elif how == "and ends its half":
@@ -1129,7 +1159,8 @@ class EarlyAnswers(UploadCase):
         return reply
 
     def test_an_answer_while_the_body_goes_out_is_what_the_caller_gets(self):
-        for status, how in ((413, "late"), (413, "and holds on"), (401, "and ends its half"), (413, "and closes")):
+        for status, how in ((413, "late"), (413, "and holds on"), (401, "and ends its half"), (413, "and closes"),
+                            (413, "in pieces, and closes")):
             for name, make in self.contents().items():
                 for twin in BOTH_TWINS:
                     with self.subTest(status=status, how=how, source=name, twin=twin):

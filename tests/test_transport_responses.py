@@ -12,7 +12,7 @@ import zlib
 
 from aerostack_lite import SDK, HttpClient, errors
 from tests.scripted_server import (
-    LoopbackTestCase, ScriptedServer, Stopwatch, answer, close, expect, flood, header, post, repeat, until_gone,
+    LoopbackTestCase, ScriptedServer, Stopwatch, answer, close, expect, flood, hang, header, post, repeat, until_gone,
 )
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -123,6 +123,12 @@ class ChunkTest(ResponseCase):
                      b"5\r\nhello\rX0\r\n\r\n", b"5\nhello\r\n0\r\n\r\n", b"5\rhello\r\n0\r\n\r\n", b"4\r\nhello\r\n0\r\n\r\n"):
             with self.subTest(body):
                 self.assert_refused(CHUNKED + body, timeout=0.5, error=errors.RemoteProtocolError)
+
+    def test_a_bare_line_feed_is_refused_at_once(self):
+        for body in (b"5\nhello\r\n0\r\n\r\n", b"5\r\nhello\r\n0\r\n\n", b"5\r\nhello\r\n0\r\nA: b\n\r\n"):
+            with self.subTest(body), Stopwatch() as took:
+                self.assert_refused(CHUNKED + body, hang, timeout=1.4)
+            self.assertLess(took.seconds, 1)
 
     def test_trailers_and_extensions_without_end_are_refused(self):
         for endless in (b"5\r\nhello\r\n0\r\n", b"5\r\nhello\r\n0\r\nA: ", b"5;", b"5;a=\"", b""):

@@ -91,7 +91,7 @@ _MAX_WORKERS = 64  # threads behind the `_async` twins, one for each call under 
 _MAX_SHOWN_CHARS = 10_000  # of a body in an error's text or a log; the official SDK's number
 _NEXT_ADDRESS_SECONDS = 0.25  # RFC 8305, 5: how long an address may stay silent before the next is tried as well
 _RECEIVE_BYTES = 64 * 1024
-_BLOCK_BYTES = 256 * 1024  # of an upload, at a time; larger ones were no faster over loopback
+_BLOCK_BYTES = 64 * 1024  # of an upload, at a time: what stays in a cache; larger ones were slower over loopback
 _FOREVER = float("inf")
 _LONGEST_SECONDS = 20 * 86_400  # 2**31 ms, where poll() overflows, is not far
 
@@ -236,7 +236,7 @@ class _Service:
         repeatable           doing it twice is as good as doing it once
         structured_errors    the statuses for which the API documents {code, message, details}
         """
-        operation, shared = Operation(path, response_type, repeatable, structured_errors), self.sdk_configuration
+        operation, shared = _operation(path, response_type, repeatable, structured_errors), self.sdk_configuration
         coroutine = _perform(getattr(shared, self._half), shared, operation, request, retries, options)
         return coroutine if self._half == "awaiting" else _run(coroutine)  # type: ignore
 
@@ -348,12 +348,14 @@ class Operation:
         self.request_type = getattr(models, path.title().replace("/", "") + "RequestBody")  # which is named for it
         self.repeatable, self.structured_errors = repeatable, structured_errors
 
+_operation: Any = functools.lru_cache(maxsize=None)(Operation)
+
 def operations() -> List[Tuple[str, Operation, str]]:
     """All operations, as (service, operation, sentence): each method is asked what it would send."""
     class Recorder(_Service):
         def _call(self, path: str, response_type: Any, request: object, retries: object, options: object,
                   repeatable: bool = False, structured_errors: Tuple[int, ...] = ()) -> Any:
-            return Operation(path, response_type, repeatable, structured_errors)
+            return _operation(path, response_type, repeatable, structured_errors)
 
     return [(service.__name__.lower(), method(Recorder(SDKConfiguration())), str(method.__doc__).partition("\n")[0])
             for service in (Ai, Authentication, Cache, Database, Queue, Services, Storage)
@@ -586,8 +588,12 @@ class RetryConfig:
 class Headers(dict):  # type: ignore
     """HTTP headers by lower-case name; any case finds them; a repeated one reads as its values joined by ", "."""
     def __init__(self, pairs: Iterable[Tuple[str, str]] = ()) -> None:
+        values: Dict[str, str] = {}
         self.pairs = list(pairs)
-        for name, value in self.pairs: self[name] = self[name] + ", " + value if name in self else value
+        for name, value in self.pairs:
+            name = name.lower()
+            values[name] = values[name] + ", " + value if name in values else value
+        super().__init__(values)
 
     def __getitem__(self, name: str) -> str: return super().__getitem__(name.lower())  # type: ignore
     def __setitem__(self, name: str, value: str) -> None: super().__setitem__(name.lower(), value)
@@ -658,7 +664,7 @@ class HttpClient:
                  headers: Optional[Mapping[str, str]] = None, max_connections: int = _MAX_CONNECTIONS,
                  max_response_bytes: int = _MAX_RESPONSE_BYTES,
                  handlers: Iterable[urllib.request.BaseHandler] = ()) -> None:
-        self.headers = _checked_headers(headers, "headers")
+        self.headers = Headers(_checked_headers(headers, "headers").items())
         if proxy is not None and proxy is not False: _parse_proxy(proxy, "proxy=")
         self._pool = _Pool(proxy, ssl_context, _positive_int("max_connections", max_connections),
                            _positive_int("max_response_bytes", max_response_bytes))
@@ -671,9 +677,9 @@ class HttpClient:
             raise _bad_type(name, "is not supported by HttpClient")
         if not isinstance(method, str) or not method or not _TOKEN.issuperset(method):
             raise _bad("method", "is no HTTP method")
-        every, authorization = Headers(self.headers.items()), _parse_url(str(url)).authorization
-        if authorization: every["authorization"] = authorization
-        every.update(_checked_headers(headers, "headers"))
+        authorization = _parse_url(str(url)).authorization
+        every = dict(self.headers, authorization=authorization) if authorization else self.headers
+        every = Headers({**every, **_checked_headers(headers, "headers")}.items())
         if content is None or isinstance(content, str):
             content = (content or "").encode()
         elif not isinstance(content, (bytes, _Stream)):
@@ -1069,8 +1075,8 @@ def _checked_key(value: Any) -> str:
 # RFC 9110, 5.6.2: what a header's name is made of.
 _TOKEN = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 
-def _checked_headers(headers: Optional[Mapping[str, str]], argument: str) -> Headers:
-    """Headers that cannot break out of their line (CVE-2019-9740 and its kin). The errors show no value."""
+def _checked_headers(headers: Optional[Mapping[str, str]], argument: str) -> Dict[str, str]:
+    """Headers by lower-case name that cannot break out of their line (CVE-2019-9740). The errors show no value."""
     if headers is not None and not isinstance(headers, Mapping):
         raise _bad_type(argument, "must map names to values")
     checked = {}
@@ -1081,7 +1087,7 @@ def _checked_headers(headers: Optional[Mapping[str, str]], argument: str) -> Hea
         if not isinstance(value, str) or not _is_printable_ascii(value.replace("\t", " ")):
             raise _bad(argument, "the value of %r must be printable ASCII" % name)
         checked[name.lower()] = value
-    return Headers(checked.items())
+    return checked
 
 def _is_printable_ascii(text: str) -> bool: return text.isascii() and text.isprintable()
 
@@ -1163,7 +1169,7 @@ class _Call:
                    "Content-Type": content.content_type if is_upload else "application/json",
                    "User-Agent": configuration.user_agent, "X-Aerostack-Key": security.api_key_auth,
                    "X-Request-ID": self.request_id}
-        self.headers = {name: value for name, value in headers.items() if name not in http_headers}
+        self.headers = {name: value for name, value in headers.items() if name.lower() not in http_headers}
         self.headers.update(http_headers)  # one of each name, whatever its case
         self.secrets = [secret for secret in (security.api_key_auth, getattr(model, "password", None)) if secret]
         self.content: Union[bytes, _Multipart] = content
@@ -1388,7 +1394,8 @@ async def _attempts(call: _Call, half: _Blocking) -> Any:
         try:
             outcome = await half.send(client, request)
             if outcome is None: raise errors.NoResponseError()
-            call.maybe_processed |= outcome.status_code not in (503, *range(400, 500))
+            refused = 400 <= outcome.status_code < 500 or outcome.status_code == 503
+            call.maybe_processed |= not refused
         except (errors.ClosedError, errors.ValidationError):
             call.attempts -= 1  # which never began
             raise
@@ -1880,7 +1887,7 @@ class _Connection:
 
     def read_head(self) -> Tuple[str, int, str, Headers]:
         """The final response's head."""
-        end = self.final_head_end()
+        end = self.final_head_end() if self.buffer else 0
         while not end:
             where = "within the response's headers" if self.buffer else "without sending a response"
             self.buffer += self.receive("the server closed the connection " + where)
@@ -2035,12 +2042,13 @@ def _redirect_target(request: Request, response: Response) -> Optional[str]:
 # ---- Decode: bytes -> response, response -> model or error; pure -----------------------------------------------------
 
 _HEADER_LINE = re.compile(r"(?m)^([!#$%&'*+\-.^_`|~0-9A-Za-z]+):([^\0\r\n]*)\r?\n")
+_HEAD_END = re.compile(rb"\n\r?\n")
 _CHUNKED = -1  # in place of a body's length
 
 def _head_end(data: bytes) -> int:
     """Where a response's head ends; 0 if it does not yet. A bare LF may end a line (RFC 9112, 2.2)."""
-    ends = [(data.find(mark), len(mark)) for mark in (b"\n\r\n", b"\n\n")]
-    return min((at + size for at, size in ends if at >= 0), default=0)
+    match = _HEAD_END.search(data)
+    return match.end() if match else 0
 
 def _parse_head(head: bytes) -> Tuple[str, int, str, Headers]:
     """(version, status, reason, headers) of a response's head (RFC 9112, 4 and 5)."""
@@ -2065,7 +2073,7 @@ def _framing(method: str, status: int, headers: Headers) -> Optional[int]:
         raise errors.RemoteProtocolError("a transfer coding that was not asked for: " + _excerpt(coding.encode()))
     if length is None: return None
     value, *others = {value.strip(" \t") for value in length.split(",")}
-    if others or not re.fullmatch("[0-9]{1,18}", value):
+    if others or not value.isascii() or not value.isdigit() or len(value) > 18:
         raise errors.RemoteProtocolError("the Content-Length is no number: " + _excerpt(length.encode()))
     return int(value)
 
@@ -2076,7 +2084,8 @@ def _keeps_alive(version: str, headers: Headers) -> bool:
 
 def _keep_alive_seconds(headers: Headers) -> float:
     """How long an idle connection is good: a second less than `Keep-Alive: timeout=` says."""
-    match = re.search(r"(?i)\btimeout\s*=\s*([0-9]{1,6})", headers.get("keep-alive", ""))
+    if "keep-alive" not in headers: return _MAX_IDLE_SECONDS
+    match = re.search(r"(?i)\btimeout\s*=\s*([0-9]{1,6})", headers["keep-alive"])
     return min(_MAX_IDLE_SECONDS, int(match.group(1)) - 1) if match else _MAX_IDLE_SECONDS
 
 def _chunk_size(line: bytes) -> int:
@@ -2140,6 +2149,7 @@ def _decode(operation: Operation, response: Any) -> Any:
 
 def _charset(headers: Any) -> str:
     """The charset that a body's type names, of those that text is in (idna and punycode take quadratic time)."""
+    if ";" not in headers.get("content-type", ""): return "utf-8"
     match = re.search(r'(?i);\s*charset="?((?:utf|us-ascii|ascii|iso|latin|windows|cp|koi8|gb|big5|shift_?jis|euc)'
                       r"[\w-]*)", headers.get("content-type", ""))
     try: return codecs.lookup(match.group(1)).name if match else "utf-8"

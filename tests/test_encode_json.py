@@ -12,7 +12,6 @@ import math
 import pathlib
 import re
 import sys
-import sys
 import types
 import unittest
 import uuid
@@ -272,12 +271,11 @@ class Refusals(unittest.TestCase):
 
     def test_of_what_is_nested_too_deeply_are_no_recursion_error(self):
         for kind in (list, dict):
-            for depth in (5_000, 100_000):
-                value = nested(depth, kind)
-                with self.subTest(kind, depth=depth):
-                    self.assertLess(len(str(self.refused(value))), 500)
-                while value:  # freed level by level, for a debug build would overflow its stack
-                    value = value.pop() if kind is list else value.pop("a")
+            value = nested(100_000, kind)  # Python 3.13 writes 5,000 levels and more
+            with self.subTest(kind):
+                self.assertLess(len(str(self.refused(value))), 500)
+            while value:  # freed level by level, for a debug build would overflow its stack
+                value = value.pop() if kind is list else value.pop("a")
 
     def test_of_an_endless_chain_of_new_objects_end(self):
         class Hydra(collections.UserDict):

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import contextvars
 import copy
-import errno
 import gc
 import logging
 import os
@@ -277,7 +276,7 @@ class CancelTest(AsyncTestCase):
         async def main():
             await get(sdk, "first")
             second = asyncio.ensure_future(get(sdk, "second"))
-            await aside(asked.wait, PATIENCE_SECONDS)
+            self.assertTrue(await aside(asked.wait, PATIENCE_SECONDS))
             waiting = asyncio.ensure_future(get(sdk, "never"))
             await asyncio.sleep(0)
             waiting.cancel()
@@ -323,23 +322,19 @@ class CancelTest(AsyncTestCase):
     def test_while_it_connects(self):
         dialled = threading.Event()
 
-        class Selector(aerostack_lite.selectors.DefaultSelector):
+        class Selector(aerostack_lite._Selector):
             def select(self, timeout=None):
                 dialled.set()
                 return super().select(timeout)
 
-        with DeafAddress() as deaf, mock.patch("selectors.DefaultSelector", Selector):
+        with DeafAddress() as deaf, mock.patch("aerostack_lite._Selector", Selector):
             self.assert_cancelled_at_once(self.sdk(deaf.url, max_workers=1), dialled)
 
     def test_just_as_an_address_is_given_up(self):
         # What the cancellation would shut down is closed at that moment, which must not become the caller's error.
         closed, cancelled, addresses = threading.Event(), threading.Event(), [("127.0.0.1", free_port())]
 
-        class Refused(socket.socket):
-            def connect_ex(self, address):
-                code = super().connect_ex(address)
-                return errno.EINPROGRESS if address == addresses[0] else code
-
+        class Dialled(socket.socket):
             def close(self):
                 super().close()
                 if threading.current_thread().name == "aerostack" and not closed.is_set():
@@ -351,14 +346,15 @@ class CancelTest(AsyncTestCase):
 
         async def main():
             task = asyncio.ensure_future(get(sdk))
-            await aside(closed.wait, PATIENCE_SECONDS)
+            self.assertTrue(await aside(closed.wait, PATIENCE_SECONDS))
             task.cancel()
             await asyncio.wait([task])
             cancelled.set()
             self.assertTrue(task.cancelled(), task.cancelled() or task.exception())
 
-        with DeafAddress() as deaf, mock.patch("socket.socket", Refused), mock.patch("socket.getaddrinfo", look_up):
-            addresses.append(deaf.address)
+        server = self.serve([until_gone])
+        addresses.append(("127.0.0.1", server.port))
+        with mock.patch("socket.socket", Dialled), mock.patch("socket.getaddrinfo", look_up):
             sdk = self.sdk("http://two.test")
             asyncio.run(main())
 
@@ -392,7 +388,7 @@ class CancelTest(AsyncTestCase):
 
         async def main():
             task = asyncio.ensure_future(get(sdk))
-            await aside(wrapped.wait, PATIENCE_SECONDS)
+            self.assertTrue(await aside(wrapped.wait, PATIENCE_SECONDS))
             task.cancel()
             await asyncio.wait([task])
             cancelled.set()

@@ -21,7 +21,7 @@ import threading
 import unittest
 
 from aerostack_lite import SDK, errors
-from tests.test_multipart import PATIENCE_SECONDS, Server
+from tests.upload_case import PATIENCE_SECONDS, Server
 
 MIB = 1024 * 1024
 EVERY_BYTE = bytes(range(256)) * 64 + b"\r\n--\r\n\n\r--"

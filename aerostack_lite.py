@@ -145,6 +145,9 @@ if TYPE_CHECKING:
     class StorageUploadOptions(CallOptions, total=False): file: Upload; key: str; content_type: str; progress: Progress
 else:
     def dataclass_transform(**_): return lambda cls: cls
+    class Logger:
+        def debug(self, msg, *args, **kwargs): ...
+    Nullable = OptionalNullable = None
 
 # ---- SDK and services: request -> model ------------------------------------------------------------------------------
 
@@ -2567,12 +2570,6 @@ class _StderrLogger:
 
 # ---- Official names: the import paths of the official SDK ------------------------------------------------------------
 # Saved as aerostack.py, `from aerostack.utils import RetryConfig` works; so it does under any other name of this file.
-
-if not TYPE_CHECKING:
-    class Logger:
-        def debug(self, msg, *args, **kwargs): ...
-
-    Nullable = OptionalNullable = None  # for checkers only
 
 class types:
     """`UNSET`, and what is built on it."""

@@ -147,7 +147,9 @@ else:
     def dataclass_transform(**_): return lambda cls: cls
     class Logger:
         def debug(self, msg, *args, **kwargs): ...
-    Nullable = OptionalNullable = None
+    class Nullable:  # for annotations, Nullable[str]
+        def __class_getitem__(cls, inner): return cls
+    OptionalNullable = Nullable
 
 # ---- SDK and services: request -> model ------------------------------------------------------------------------------
 
@@ -202,7 +204,7 @@ class SDK:
     async def __aexit__(self, *_: object) -> None: await self.aclose()
 
 class SDKConfiguration:
-    """What the services of one SDK share, by the official attribute names. May be changed between calls."""
+    """What the services of one SDK share, by the official attribute names. All but the clients may be changed."""
     language, openapi_doc_version, sdk_version, user_agent = "python", OPENAPI_DOC_VERSION, __version__, USER_AGENT
     security: Union[models.Security, Callable[[], models.Security]]
     server_idx: Optional[int] = None
@@ -360,7 +362,7 @@ def operations() -> List[Tuple[str, Operation, str]]:
                   repeatable: bool = False, structured_errors: Tuple[int, ...] = ()) -> Any:
             return _operation(path, response_type, repeatable, structured_errors)
 
-    return [(service.__name__.lower(), method(Recorder(SDKConfiguration())), str(method.__doc__).partition("\n")[0])
+    return [(service.__name__.lower(), method(Recorder(SDKConfiguration())), (method.__doc__ or "").partition("\n")[0])
             for service in (Ai, Authentication, Cache, Database, Queue, Services, Storage)
             for name, method in vars(service).items() if name + "_async" in vars(service)]
 
@@ -426,7 +428,8 @@ class BaseModel:
     def model_dump_json(self, *, by_alias: bool = False, indent: Optional[int] = None) -> str:
         """The model as JSON text."""
         separators = None if indent else (",", ":")
-        return json.dumps(self.model_dump(by_alias=by_alias, mode="json"), indent=indent, separators=separators)
+        dumped = self.model_dump(by_alias=by_alias, mode="json")
+        return json.dumps(dumped, ensure_ascii=False, indent=indent, separators=separators)
 
     @classmethod
     def _fields(cls) -> List[_Field]:
@@ -586,7 +589,7 @@ class RetryConfig:
         self.strategy, self.backoff, self.retry_connection_errors = strategy, backoff, retry_connection_errors
 
 # ---- HTTP client: Request -> Response --------------------------------------------------------------------------------
-# What sends, unless you pass `client=`. The names are httpx's, so that either can stand in for the other.
+# What sends, unless you pass `client=`. Names are httpx's, so that an httpx.Client can stand in for an HttpClient.
 
 class Headers(dict):  # type: ignore
     """HTTP headers by lower-case name; any case finds them; a repeated one reads as its values joined by ", "."""
@@ -672,6 +675,7 @@ class HttpClient:
         self._pool = _Pool(proxy, ssl_context, _positive_int("max_connections", max_connections),
                            _positive_int("max_response_bytes", max_response_bytes))
         self._exchange = _urllib_opener(handlers, self._pool.exchange) if handlers else self._pool.exchange
+        weakref.finalize(self, self._pool.close).atexit = False  # in a cycle, __del__ may come too late
 
     def build_request(self, method: str, url: str, *, content: Any = None, headers: Optional[Mapping[str, str]] = None,
                       timeout: Optional[float] = None, **others: Any) -> Request:
@@ -731,7 +735,8 @@ class AsyncHttpClient(HttpClient):
 
     async def send(self, request: Request, *, stream: bool = False, **_: Any) -> Response:  # type: ignore
         """Send a request and read its response whole, as `HttpClient.send` does."""
-        request.cancellation, blocking = _Cancellation(), super().send
+        request, blocking = request.moved(request.url, request.headers), super().send  # it may be under way twice
+        request.cancellation = _Cancellation()
         return await self._workers.run(lambda: blocking(request), request.cancellation)
 
     def close(self) -> None:
@@ -1230,6 +1235,9 @@ def _leaf(value: Any) -> Any:
     if isinstance(value, timedelta): return _iso_duration(value)
     if isinstance(value, (bytes, bytearray)): return value.decode()
     if isinstance(value, BaseModel): return value.model_dump(by_alias=True)
+    if isinstance(value, os.PathLike): return os.fspath(value)
+    if hasattr(type(value), "model_dump"):  # a pydantic model
+        return value.model_dump(mode="json", by_alias=True, exclude_none=True)
     if any((base.__module__, base.__name__) in _WRITTEN_AS_TEXT for base in type(value).__mro__): return str(value)
     if hasattr(value, "__dataclass_fields__") and not isinstance(value, type):
         return {name: getattr(value, name) for name in value.__dataclass_fields__}
@@ -1283,12 +1291,19 @@ class _Stream:
         if self.started and not self.rereadable:
             raise errors.LocalProtocolError("the upload's source cannot be read twice")
         self.started = True
-        self.progress(0, total)
+        self.report(0, total)
         for blocks in ((self.head,), self.blocks(), (self.tail,)):
             for block in blocks:
                 yield block
                 sent += len(block)  # it has left by the time that the next is asked for
-                self.progress(sent, total)
+                self.report(sent, total)
+
+    def report(self, sent: int, total: Optional[int]) -> None:
+        try:
+            self.progress(sent, total)
+        except errors.RequestError as error:  # of another call, made within: that is none to try this one again for
+            error.permanent, error.never_sent = True, False
+            raise
 
     def blocks(self) -> Iterator[memoryview]:
         """The source, as long as it was measured to be, in blocks that are not too large."""
@@ -1355,6 +1370,7 @@ def _bytes_or_iterable(content: Any) -> Any:
 
 def _seekable_length(reader: Any) -> Tuple[bool, Optional[int]]:
     """Whether a reader can go back to its start, and how long it is from there."""
+    position = None
     try:
         if not getattr(reader, "seekable", lambda: True)(): return False, None
         position = reader.tell()
@@ -1363,8 +1379,9 @@ def _seekable_length(reader: Any) -> Tuple[bool, Optional[int]]:
         if not length and reader.read(1): length = None  # as in /proc, where files have no size
         reader.seek(position)
         return True, length
-    except Exception:  # a pipe, a socket's file, a bare read(): each says it in its own way
-        return False, None
+    except Exception as error:  # a pipe, a socket's file, a bare read(): each says it in its own way
+        if position is None or reader.tell() == position: return False, None
+        raise errors.LocalProtocolError("seeking in the upload's source failed: %r" % error) from error  # half-way
 
 # ---- Retries: request -> response, the only place that sleeps --------------------------------------------------------
 
@@ -1404,7 +1421,7 @@ async def _attempts(call: _Call, half: _Blocking) -> Any:
             raise
         except Exception as error:
             outcome = error
-            call.maybe_processed |= not _error_kind(error).never_sent
+            call.maybe_processed |= not getattr(error, "never_sent", _error_kind(error).never_sent)
         delay = _next_delay(call, outcome, half, started)
         _log_outcome(call, outcome, half.monotonic() - attempt_started, delay)
         if delay is not None: await half.sleep(delay)
@@ -1594,8 +1611,9 @@ class _Pool:
         self.reset()
 
     def reset(self) -> None:
-        self.pid, self.lock, self.active = os.getpid(), threading.Lock(), 0
+        self.lock, self.active = threading.RLock(), 0  # a signal's handler may make a call, too
         self.idle: List[_Connection] = []  # the one used last is last
+        self.pid = os.getpid()  # last, for now any thread may go on
 
     def check_fork(self) -> None:
         """A child shares no socket and no lock with its parent, which may hold both at this very moment."""
@@ -1607,15 +1625,13 @@ class _Pool:
     def counts(self) -> Tuple[int, int]: return self.active, len(self.idle)
 
     def exchange(self, request: Request) -> Response:
-        connection = self.take(_parse_url(request.url))
+        connection, sound = self.take(_parse_url(request.url)), False
         try:
-            return connection.exchange(request, self.max_response_bytes)
-        except BaseException:
-            connection.close()
-            raise
+            response, sound = connection.exchange(request, self.max_response_bytes), True
+            return response
         finally:
             if request.cancellation: request.cancellation.watch(None)
-            self.give_back(connection)
+            self.give_back(connection, sound)
 
     def take(self, url: _Url) -> _Connection:
         """A kept connection that is still good, else a new one."""
@@ -1624,21 +1640,22 @@ class _Pool:
             with self.lock:
                 if self.closed: raise errors.ClosedError("the client is closed")
                 kept = next((connection for connection in reversed(self.idle) if connection.leads_to(url)), None)
-                if kept is not None: self.idle.remove(kept)
+                if kept is not None:
+                    try: self.idle.remove(kept)
+                    except ValueError: continue  # a signal's handler took it
                 self.active += 1
             if kept is None: return _Connection(url, self)
             if kept.is_usable(self.monotonic(), self.wall()): return kept
-            kept.close()
-            self.give_back(kept)
+            self.give_back(kept, False)
 
-    def give_back(self, connection: _Connection) -> None:
-        """Keep a connection that is still open, at the cost of the oldest if there are too many."""
+    def give_back(self, connection: _Connection, sound: bool) -> None:
+        """Keep a connection that is sound and open, at the cost of the oldest if there are too many."""
         if self.pid != os.getpid(): return connection.close()
         connection.idle_since = self.monotonic(), self.wall()
         surplus: Optional[_Connection] = connection
         with self.lock:
             self.active -= 1
-            if connection.sock is not None and not self.closed:
+            if sound and connection.sock is not None and not self.closed:
                 self.idle.append(connection)
                 surplus = self.idle.pop(0) if len(self.idle) > self.max_connections else None
         if surplus is not None: surplus.close()
@@ -1754,7 +1771,7 @@ class _Connection:
             error.request = request
             error.reused_connection = self.exchanges > 1 and error.connection_lost and not self.answered
             raise
-        if not (complete and ends) or self.buffer or not _keeps_alive(version, headers): self.close()
+        if not (complete and ends) or self.buffer or not _keeps_alive(version, headers, request.headers): self.close()
         self.max_idle_seconds = _keep_alive_seconds(headers)
         return Response(status, headers, content, request, reason)
 
@@ -2080,10 +2097,11 @@ def _framing(method: str, status: int, headers: Headers) -> Optional[int]:
         raise errors.RemoteProtocolError("the Content-Length is no number: " + _excerpt(length.encode()))
     return int(value)
 
-def _keeps_alive(version: str, headers: Headers) -> bool:
-    """Whether the connection may be used again (RFC 9112, 9.3 and 6.3)."""
+def _keeps_alive(version: str, headers: Headers, asked: Headers) -> bool:
+    """Whether the connection may be used again (RFC 9112, 9.3, 9.6 and 6.3)."""
     if version != "HTTP/1.1" or "transfer-encoding" in headers and "content-length" in headers: return False
-    return "close" not in [token.strip() for token in headers.get("connection", "").lower().split(",")]
+    tokens = headers.get("connection", "") + "," + asked.get("connection", "")
+    return "close" not in [token.strip() for token in tokens.lower().split(",")]
 
 def _keep_alive_seconds(headers: Headers) -> float:
     """How long an idle connection is good: a second less than `Keep-Alive: timeout=` says."""
@@ -2161,7 +2179,8 @@ def _charset(headers: Any) -> str:
 def _parse_json(data: bytes, charset: str = "utf-8") -> Any:
     """JSON by RFC 8259, which has no NaN; a BOM passes. Raises ValueError, never RecursionError."""
     try:
-        text = bytes(data).decode("utf-8-sig" if charset.lower() == "utf-8" else charset)
+        if data[:3] == codecs.BOM_UTF8: data = data[3:]
+        text = bytes(data).decode(charset)
         _check_depth(text)
         return _decode_json(text)
     except UnicodeDecodeError as error:
@@ -2336,18 +2355,19 @@ class _Workers:
         self.reset()
 
     def reset(self) -> None:
-        self.pid, self.lock, self.threads = os.getpid(), threading.Lock(), 0
+        self.lock, self.threads = threading.Lock(), 0
         self.jobs: Any = None
         self.free: List[None] = []  # as many entries as there are threads without a job
+        self.pid = os.getpid()
 
     async def run(self, function: Callable[[], R], cancellation: Optional[_Cancellation] = None) -> R:
         """Await a function. If the wait is cancelled, so is what the function is blocked in."""
         import contextvars
         loop = _running_loop()
         future = loop.create_future()
-        self.submit((contextvars.copy_context().run, function, weakref.ref(future), cancellation))
-        held = loop.call_later(1e8, future.cancel)  # as a loop knows its tasks only weakly, and so do the workers
+        held = loop.call_later(_LONGEST_SECONDS, id, future)  # for a loop knows its tasks weakly, and so do the workers
         try:
+            self.submit((contextvars.copy_context().run, function, weakref.ref(future), cancellation))
             return await future  # type: ignore
         finally:
             held.cancel()
@@ -2360,6 +2380,7 @@ class _Workers:
             if self.jobs is None:
                 from queue import SimpleQueue
                 self.jobs = SimpleQueue()
+            del self.free[self.threads :]  # jobs that waited while the system had no thread left more
             if self.free:
                 self.free.pop()
             elif self.threads < self.size:
@@ -2442,6 +2463,8 @@ _DESCRIBED = {"File": "a file: @PATH", "List": "a JSON list", "Dict": "a JSON ob
 def _main(arguments: Optional[List[str]] = None) -> int:
     """One operation from a shell. Exit: 0 done, 1 the API said no, 2 wrong usage, 3 no answer."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    for name in ("stdin", "stdout", "stderr"):  # None where the shell closed them
+        if getattr(sys, name) is None: setattr(sys, name, open(os.devnull, "r+", encoding="utf-8"))
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")  # pyright: ignore  # for a terminal with few characters
     parser = _argument_parser()
@@ -2457,24 +2480,27 @@ def _main(arguments: Optional[List[str]] = None) -> int:
     except BrokenPipeError:  # the reader of our output had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except (OSError, ValueError, AerostackError) as error:
+    except (OSError, ValueError, EOFError, AerostackError) as error:
         no_answer = isinstance(error, (errors.RequestError, errors.NoResponseError))
         words = "%s: %s" % (type(error).__name__, error) if no_answer else str(error)
         data = getattr(error, "data", None)
         if data is not None: words = "%s: %s" % (getattr(data.code, "value", data.code), data.message)
         if getattr(error, "attempts", 0):
             words += " (request %s, attempts %d)" % (error.request_id, error.attempts)  # type: ignore
-        line_end = "\n" if getattr(_show_progress, "unfinished", False) else ""
-        print(line_end + "aerostack_lite: " + _escaped(" ".join(words.split())), file=sys.stderr)
+        print("aerostack_lite: " + _escaped(" ".join(words.split())), file=sys.stderr)
         return 3 if no_answer else 1 if isinstance(error, errors.SDKBaseError) else 2
 
 def _argument_parser() -> Any:
     import argparse
-    common = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    class Parser(argparse.ArgumentParser):
+        def error(self, message: str) -> NoReturn:  # without the value, which may be a key that was given by mistake
+            super().error(re.sub(r"(?s)invalid choice: .* \(choose", "no such operation (choose", message))
+
+    common = Parser(add_help=False, argument_default=argparse.SUPPRESS)
     for flag, meaning, settings in _FLAGS: common.add_argument(flag, help=meaning, **settings)
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="aerostack_lite.py", parents=[common], description="The Aerostack Platform API from a shell.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="A field is name=text, name:=JSON, name=@FILE or name=@- for standard input.\n"
                "Exit: 0 done, 1 the API said no, 2 wrong usage, 3 no answer.")
     parser.add_argument("--version", action="version", version=_version_lines(),
@@ -2488,7 +2514,8 @@ def _argument_parser() -> Any:
             lines.append("  %-14s %s%s" % (field.name, described, ", optional" * (field.default is None)))
         lines += ["", "example:", "  %s %s" % (operation.name, _EXAMPLES[operation.name])]
         command = commands.add_parser(operation.name, parents=[common], help=sentence, description=sentence,
-                                      formatter_class=argparse.RawDescriptionHelpFormatter, epilog="\n".join(lines))
+                                      allow_abbrev=False, epilog="\n".join(lines),
+                                      formatter_class=argparse.RawDescriptionHelpFormatter)
         command.add_argument("fields", nargs="*", metavar="name=value", help="the fields of the request")
     return parser
 
@@ -2507,6 +2534,9 @@ def _run_operation(options: Any, texts: List[str]) -> None:
     for name, value in (_parse_field(text, operation.name) for text in texts):
         if name in fields: raise _bad(name, "is given twice")
         fields[name] = value
+    field, answered = getattr(options, "field", None), [field.name for field in operation.response_type._fields()]
+    if field and field not in answered: raise _bad("--field", "the answer has " + ", ".join(answered))
+    if getattr(options, "server_url", None) == "": raise _bad("--server-url", "is empty")
     settings: Dict[str, Any] = {"api_key_auth": _read_key(options), "server_url": getattr(options, "server_url", None)}
     if hasattr(options, "timeout"): settings["timeout_ms"] = options.timeout * 1000
     if hasattr(options, "retries"):
@@ -2515,14 +2545,13 @@ def _run_operation(options: Any, texts: List[str]) -> None:
     if hasattr(options, "verbose"): settings["debug_logger"] = _StderrLogger()
     progress = {"progress": _show_progress} if operation.name == "storage_upload" and sys.stderr.isatty() else {}
     with SDK(**settings) as sdk:
-        result = getattr(getattr(sdk, service), operation.name)(fields, **progress).model_dump(mode="json")
-    if hasattr(options, "field"):
-        if options.field not in result:
-            raise _bad("--field", "the answer has %s" % (", ".join(result) or "no fields"))
-        result = result[options.field]
+        try: result = getattr(getattr(sdk, service), operation.name)(fields, **progress).model_dump(mode="json")
+        finally:
+            if getattr(_show_progress, "unfinished", False): print(file=sys.stderr)
+    if field: result = result.get(field)
     rows = result.get("results") if isinstance(result, dict) else result
     if hasattr(options, "table") and isinstance(rows, list) and all(isinstance(row, dict) for row in rows):
-        print(_table(rows))
+        if rows: print(_table(rows))
     elif isinstance(result, str):
         print(result)
     else:
@@ -2531,8 +2560,10 @@ def _run_operation(options: Any, texts: List[str]) -> None:
 def _parse_field(text: str, operation: str) -> Tuple[str, Any]:
     name, separator, value = text.partition("=")
     if not separator: raise _bad(text, "is not name=value")
+    if name.rstrip(":") == "password" and value[:1] != "@":
+        raise _bad("password", "goes in as password=@FILE or password=@-, for everyone can see a command line")
     if name.endswith(":"):
-        try: return name[:-1], json.loads(value)
+        try: return name[:-1], _parse_json(value.encode())
         except ValueError as error: raise _bad(name[:-1], "is not JSON: %s" % error) from None
     if not value.startswith("@"): return name, value
     if operation == "storage_upload" and name == "file":
@@ -2542,7 +2573,9 @@ def _parse_field(text: str, operation: str) -> Tuple[str, Any]:
     return name, content.rstrip("\r\n") if name == "password" else content
 
 def _read_file(path: str) -> str:
-    with open(path, encoding="utf-8") as reader: return reader.read()
+    with open(path, encoding="utf-8") as reader:
+        try: return reader.read()
+        except UnicodeDecodeError: raise _bad(path, "is not text in UTF-8") from None
 
 def _read_key(options: Any) -> Optional[str]:
     if hasattr(options, "key_file"): return _read_file(options.key_file)
@@ -2574,7 +2607,7 @@ class _StderrLogger:
 class types:
     """`UNSET`, and what is built on it."""
     BaseModel: TypeAlias = BaseModel
-    if not TYPE_CHECKING: Nullable = OptionalNullable = None
+    if not TYPE_CHECKING: Nullable, OptionalNullable = Nullable, OptionalNullable
     UNSET, UNSET_SENTINEL = UNSET, "~?~unset~?~sentinel~?~"
     UnrecognizedInt, UnrecognizedStr = int, str
 
@@ -2598,5 +2631,8 @@ class httpclient:
 for _names in (models, errors, types, utils, httpclient):
     _names.__all__ = [_name for _name in vars(_names) if not _name.startswith("_")]  # type: ignore
     sys.modules["%s.%s" % (__name__, _names.__name__)] = _names  # type: ignore
+if __name__ in sys.modules:
+    for _name in "sdk sdkconfiguration ai authentication cache database queue services storage".split():
+        sys.modules["%s.%s" % (__name__, _name)] = sys.modules[__name__]
 
 if __name__ == "__main__": sys.exit(_main())

@@ -172,6 +172,42 @@ class LoopTest(AsyncTestCase):
         self.assertGreaterEqual(len(answered), 1, "one worker was there")
         self.assertEqual(len(server.requests), 2 + len(answered))
 
+    def test_after_a_moment_without_threads_there_are_as_many_as_before(self):
+        together = threading.Barrier(4)  # which breaks unless four calls are under way at once
+
+        def answer_it(peer):
+            if b"together" in peer.read_request():
+                together.wait(AT_ONCE)
+            peer.send(answer(b'{"exists":false}'))
+
+        sdk, start, left = self.sdk(self.serve(repeat(answer_it)).url, max_workers=4), threading.Thread.start, [1]
+
+        def start_one(thread):
+            if thread.name == "aerostack":
+                if not left:
+                    raise RuntimeError("can't start new thread")
+                left.pop()
+            start(thread)
+
+        async def four(key):
+            return await asyncio.gather(*[get(sdk, key) for _ in range(4)])
+
+        with mock.patch("threading.Thread.start", start_one):
+            asyncio.run(four("one by one"))
+        self.assertEqual(len(asyncio.run(four("together"))), 4)
+
+    def test_on_a_loop_that_counts_milliseconds_in_32_bits(self):
+        class Loop(asyncio.SelectorEventLoop):
+            def call_later(self, delay, callback, *args, **options):
+                if delay * 1000 >= 2**31:
+                    raise OverflowError("a timer of Qt's")
+                return super().call_later(delay, callback, *args, **options)
+
+        loop = Loop()
+        self.addCleanup(loop.close)
+        sdk = self.sdk(self.serve(repeat(echo)).url)
+        self.assertEqual(loop.run_until_complete(get(sdk, "k")).value, "k")
+
     def test_a_call_that_nobody_holds_on_to_is_done_nevertheless(self):
         # An event loop keeps only weak references to its tasks.
         collected, done = threading.Event(), []

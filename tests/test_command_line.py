@@ -24,8 +24,8 @@ OPERATIONS = [operation for _, operation, _ in aerostack_lite.operations()]
 REQUESTS = {  # what one would type, and the body that it must become
     "ai_chat": (['messages:=[{"role": "user", "content": "Hello"}]', "model=m"],
                 {"messages": [{"role": "user", "content": "Hello"}], "model": "m"}),
-    "auth_signin": (["email=a@b.c", "password=s3cr3t!!"], {"email": "a@b.c", "password": "s3cr3t!!"}),
-    "auth_signup": (["email=a@b.c", "password=s3cr3t!!", 'metadata:={"n": 1}'],
+    "auth_signin": (["email=a@b.c", "password=@password.txt"], {"email": "a@b.c", "password": "s3cr3t!!"}),
+    "auth_signup": (["email=a@b.c", "password=@password.txt", 'metadata:={"n": 1}'],
                     {"email": "a@b.c", "password": "s3cr3t!!", "metadata": {"n": 1}}),
     "cache_get": (["key=k"], {"key": "k"}),
     "cache_set": (["key=k", "value:=null", "ttl=60"], {"key": "k", "value": None, "ttl": 60}),
@@ -85,6 +85,7 @@ class CommandLineCase(LoopbackTestCase):
 class RequestTest(CommandLineCase):
     def test_each_operation_sends_what_is_typed(self):
         self.write("a.jpg", b"\xff\xd8 picture")
+        self.write("password.txt", b"s3cr3t!!")
         for operation in OPERATIONS:
             with self.subTest(operation.name), ScriptedServer([expect, answer()]) as server:
                 typed, body = REQUESTS[operation.name]
@@ -178,11 +179,8 @@ class OutputTest(CommandLineCase):
             body = ('{"exists":true,"value":%s}' % value).encode()
             self.assertEqual(self.answered(body, "cache_get", "key=k", "--field", "value"), printed)
 
-    def test_a_field_that_the_answer_lacks_is_wrong_usage(self):
-        with ScriptedServer([expect, answer(b'{"exists":true}')]) as server:
-            status, output, complaints = self.run_here("cache_get", "key=k", "--field", "valu", "--server-url", server.url)
-        self.assertEqual((status, output), (2, ""))
-        self.assertIn("exists", complaints)
+    def test_a_field_that_this_answer_lacks_is_null(self):
+        self.assertEqual(self.answered(b'{"exists":false}', "cache_get", "key=k", "--field", "value"), "null\n")
 
     def test_rows_are_a_table(self):
         rows = [{"id": 1, "name": "Ada"}, {"id": 22, "name": None, "more": [1]}, {"id": 3, "name": "a\nb\x1b[2J"}]
@@ -191,7 +189,7 @@ class OutputTest(CommandLineCase):
             "id  name         more", "--  -----------  ----", "1   Ada", "22               [1]", "3   a\\nb\\x1b[2J"])
 
     def test_no_rows_are_a_table_too_and_what_has_no_rows_is_json(self):
-        self.assertEqual(self.answered(b'{"results":[],"count":0}', "db_query", "sql=s", "--table").strip(), "")
+        self.assertEqual(self.answered(b'{"results":[],"count":0}', "db_query", "sql=s", "--table"), "")
         self.assertEqual(self.answered(b'{"exists":true}', "cache_get", "key=k", "--table"), '{"exists": true}\n')
 
     def test_an_output_that_cannot_show_a_character_escapes_it(self):
@@ -228,14 +226,20 @@ class EndingTest(CommandLineCase):
         self.write("latin.txt", b"\xff\n")
         for words, arguments in (
             ("OPERATION", []),
-            ("cache_gt", ["cache_gt"]),
+            ("no such operation", ["cache_gt"]),
             ("name=value", ["cache_get", "key"]),
             ("body.key", ["cache_get"]),
             ("did you mean 'ttl'", ["cache_set", "key=k", "value=v", "tttl=5"]),
             ("body.ttl", ["cache_set", "key=k", "value=v", "ttl=soon"]),
             ("value: is not JSON", ["cache_set", "key=k", "value:={"]),
             ("nowhere.txt", ["cache_set", "key=k", "value=@nowhere.txt"]),
-            ("UTF-8", ["cache_set", "key=k", "value=@latin.txt"]),
+            ("latin.txt: is not text in UTF-8", ["cache_set", "key=k", "value=@latin.txt"]),
+            ("latin.txt: is not text in UTF-8", ["cache_get", "key=k", "--key-file", "latin.txt"]),
+            ("value: is not JSON", ["cache_set", "key=k", "value:=" + "[" * 100_000]),
+            ("--field: the answer has exists, value", ["cache_get", "key=k", "--field", "valu"]),
+            ("--server-url: is empty", ["cache_get", "key=k", "--server-url", ""]),
+            ("password=@FILE", ["auth_signin", "email=a@b.c", "password=secret"]),
+            ("password=@FILE", ["auth_signin", "email=a@b.c", 'password:="secret"']),
             ("nowhere.jpg", ["storage_upload", "key=k", "file=@nowhere.jpg"]),
             ("path", ["storage_upload", "key=k", "file=a.jpg"]),
             ("--timeout", ["cache_get", "key=k", "--timeout", "soon"]),
@@ -249,10 +253,12 @@ class EndingTest(CommandLineCase):
                 self.assertIn(words.lower(), self.refused(*arguments).lower())
 
     def test_the_key_is_never_an_argument(self):
+        self.write("sekret", b"a key in a file that is named like the key")
         for arguments in (["--key", "sekret"], ["--api-key=sekret"], ["api_key_auth=sekret"],
                           ['http_headers:={"X-Aerostack-Key": "sekret"}']):
-            with self.subTest(arguments):
-                self.refused("cache_get", "key=k", *arguments)
+            for line in (["cache_get", "key=k"] + arguments, arguments + ["cache_get", "key=k"]):
+                with self.subTest(line):
+                    self.assertNotIn("sekret", self.refused(*line))
 
     def test_only_fields_of_the_request_are_fields(self):
         for name in ("server_url", "timeout_ms", "retries", "request", "progress"):
@@ -306,6 +312,19 @@ class EndingTest(CommandLineCase):
     def test_ctrl_c_ends_it_without_a_traceback(self):
         with mock.patch.object(aerostack_lite, "SDK", side_effect=KeyboardInterrupt):
             self.assertEqual(self.run_here("cache_get", "key=k"), (130, "", ""))
+
+    @unittest.skipUnless(os.name == "posix", "a shell of POSIX closes the streams")
+    def test_closed_standard_streams_are_as_good_as_none(self):
+        self.write("a.jpg", b"picture")
+        for line, closed, ending in (
+            ("cache_get key=k", ">&-", (0, b"", b"")), ("db_query sql=s --table", ">&-", (0, b"", b"")),
+            ("storage_upload key=k file=@a.jpg", "2>&-", (0, b"{}\n", b"")), ("storage_upload key=k file=@-", "<&-", (0, b"{}\n", b"")),
+            ("cache_get key=@-", "<&-", (0, b"{}\n", b"")), ("cache_get", "2>&-", (2, b"", b"")),
+        ):
+            with self.subTest(line + closed), ScriptedServer([expect, answer()]) as server:
+                command = ["sh", "-c", '"$@" ' + closed, "sh", sys.executable, MODULE, "--server-url", server.url] + line.split()
+                done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=PATIENCE_SECONDS)
+                self.assertEqual((done.returncode, done.stdout, done.stderr), ending)
 
     def test_the_status_is_the_program_s_too(self):
         with ScriptedServer(repeat(expect, answer(status="400 No"))) as server:
@@ -401,6 +420,21 @@ class TerminalTest(CommandLineCase):
             self.assertEqual(header(server.requests[0], "X-Aerostack-Key"), ["typed-secret-key"])
         self.assertNotIn("typed-secret-key", shown)
         self.assertTrue(shown.endswith('{\n  "exists": true\n}\n'), shown)
+
+    def test_an_end_of_file_instead_of_a_key_is_no_traceback(self):
+        os.environ["AEROSTACK_API_KEY"] = ""
+        status, shown = self.run_on_a_terminal("cache_get", "key=k", after=b"key: ", types=b"\x04")
+        self.assertEqual(status, 2, shown)
+        self.assertNotIn("Traceback", shown)
+
+    def test_an_answer_starts_a_line_of_its_own_after_progress_without_an_end(self):
+        os.mkfifo("pipe")
+        writer = threading.Thread(target=self.write, args=("pipe", b"hello"))
+        writer.start()
+        with ScriptedServer([expect, answer(b'{"url":"u"}')]) as server:
+            shown = self.run_on_a_terminal("storage_upload", "key=a", "file=@pipe", "--field", "url", "--server-url", server.url)
+        writer.join()
+        self.assertRegex(shown[1], r"\r0\.0 MiB\nu\n$")
 
     def test_an_upload_shows_its_progress_on_a_terminal_only(self):
         self.write("a.bin", bytes(1_000_000))

@@ -269,6 +269,13 @@ class Refusals(unittest.TestCase):
         SDK(KEY, client=client).database.db_query(sql="s", params=[models.Messages(role="user"), 1])
         self.assertEqual(json.loads(client.content)["params"], [{"role": "user"}, 1])
 
+    def test_of_a_pydantic_model_that_cannot_be_dumped_are_ours(self):
+        class Dumped:
+            def model_dump(self, **options):
+                raise ValueError("it holds a generator")
+
+        self.refused(Dumped())
+
     def test_of_what_is_nested_too_deeply_are_no_recursion_error(self):
         for kind in (list, dict):
             value = nested(100_000, kind)  # Python 3.13 writes 5,000 levels and more
@@ -291,9 +298,25 @@ class Refusals(unittest.TestCase):
         self.refused(Hydra())
 
 
+class WhatTheOfficialSdkTakes(unittest.TestCase):
+    def test_a_path_is_text(self):
+        self.assertEqual(sent_json({"at": [pathlib.PurePosixPath("a/b")]}), b'{"at":["a/b"]}')
+
+    def test_a_pydantic_model_is_dumped_by_its_wire_names_and_without_none(self):
+        asked = []
+
+        class Dumped:
+            def model_dump(self, **options):
+                asked.append(options)
+                return {"aB": 1}
+
+        self.assertEqual(sent_json([Dumped()]), b'[{"aB":1}]')
+        self.assertEqual(asked[0], {"mode": "json", "by_alias": True, "exclude_none": True})
+
+
 class WhatMayBeAccepted(unittest.TestCase):
     def test_is_sent_as_text_or_a_list_or_refused_but_never_as_something_else(self):
-        for value, allowed in [(re.compile("a+"), b'"a+"'), (fractions.Fraction(1, 3), b'"1/3"'), (pathlib.PurePosixPath("a/b"), b'"a/b"'),
+        for value, allowed in [(re.compile("a+"), b'"a+"'), (fractions.Fraction(1, 3), b'"1/3"'),
                                (array.array("B", [1]), b"[1]")]:
             try:
                 self.assertEqual(sent_json(value), allowed)

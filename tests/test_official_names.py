@@ -48,6 +48,28 @@ class OfficialNames(unittest.TestCase):
         program += "".join("import %s.utils\nassert %s.utils.RetryConfig\n" % (place, place) for place in PLACES)
         self.assertEqual(self.run_python(program + "print('done')", *PLACES.values()), ["done"])
 
+    def test_of_the_modules_of_each_service_are_imported_too(self):
+        program = "from aerostack.sdk import SDK\nfrom aerostack.sdkconfiguration import SDKConfiguration\n"
+        for service in ("Ai", "Authentication", "Cache", "Database", "Queue", "Services", "Storage"):
+            program += "from aerostack.%s import %s\nassert isinstance(SDK('key').%s, %s)\n" % (service.lower(), service, service.lower(), service)
+        self.assertEqual(self.run_python(program + "print('done')"), ["done"])
+
+    def test_annotate_a_function_of_yours(self):
+        program = """
+            from aerostack.types import UNSET, Nullable, OptionalNullable
+            def rename(name: OptionalNullable[str] = UNSET, other: Nullable[str] = None): ...
+            print('done')"""
+        self.assertEqual(self.run_python(program), ["done"])
+
+    def test_work_in_a_module_that_nobody_registered(self):
+        program = """
+            import importlib.util
+            spec = importlib.util.spec_from_file_location("elsewhere", "aerostack.py")
+            module = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(module)
+            print(module.SDK("key").cache and 'done')"""
+        self.assertEqual(self.run_python(program), ["done"])
+
     def test_are_all_there_in_a_star_import(self):
         for module, names in NAMES.items():
             scope = {}

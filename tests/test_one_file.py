@@ -167,7 +167,7 @@ class MannersTest(OneFileCase):
 
     def test_a_call_imports_only_what_every_call_needs(self):
         self.copy("aerostack_lite.py")
-        unneeded = ["argparse", "asyncio", "concurrent", "dataclasses", "email", "encodings.idna", "http", "inspect", "ipaddress",
+        unneeded = ["argparse", "asyncio", "concurrent", "dataclasses", "email", "encodings.idna", "encodings.utf_8_sig", "http", "inspect", "ipaddress",
                     "logging", "ssl", "tempfile", "typing", "typing_extensions", "urllib.request", "zlib"]
         program = ("import sys; sys.path.insert(0, %r)\nfrom aerostack_lite import SDK\n%s\n"
                    "print(sorted(set(%r) & set(sys.modules)))" % (self.folder, CALL, unneeded))

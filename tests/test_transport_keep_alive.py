@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import unittest
+from unittest import mock
 
 from aerostack_lite import SDK, HttpClient, errors
 from tests.scripted_server import (
@@ -39,6 +40,21 @@ class KeepAliveCase(LoopbackTestCase):
             next(word for word in words if word.startswith("active")), next(word for word in words if word.startswith("idle"))))
 
 
+class InterruptedTest(KeepAliveCase):
+    def test_twice_is_no_reason_to_trust_a_connection_either(self):
+        left_open = []
+
+        def interrupted(connection):
+            left_open.append(connection)
+            raise KeyboardInterrupt
+
+        with ScriptedServer([expect, expect, answer(b'"first"')], [expect, answer(b'"second"')]) as server:
+            with mock.patch("aerostack_lite._Connection.close", interrupted), self.assertRaises(KeyboardInterrupt):
+                post(self.client, server.url, timeout=0.05)
+            self.assertEqual(post(self.client, server.url).json(), "second")
+            left_open[0].close()
+
+
 class ReuseTest(KeepAliveCase):
     def test_one_connection_serves_call_after_call(self):
         with ScriptedServer(repeat(echo)) as server:
@@ -54,6 +70,18 @@ class ReuseTest(KeepAliveCase):
         ]) as server:
             self.assertEqual([post(self.client, server.url).content for _ in range(5)], [b"1", b"", b"", b"", b"4"])
             self.assertEqual(server.connections, 1)
+
+    def test_whoever_asks_for_its_close_gets_a_new_one_each_time(self):
+        with ScriptedServer(repeat(echo)) as server:
+            for number in range(3):
+                self.assertEqual(post(self.client, server.url, b"%d" % number, headers={"Connection": "close"}).json(), number)
+            self.assertEqual((server.connections, self.pool()), (3, (0, 0)))
+
+    def test_a_call_within_a_call_by_a_signal_s_handler_say_is_answered(self):
+        with ScriptedServer(repeat(echo)) as server, self.client._pool.lock:  # wherever it comes in between
+            self.assertTrue(self.client._pool.lock.acquire(blocking=False), "it would wait for itself")
+            self.client._pool.lock.release()
+            self.assertEqual(post(self.client, server.url, b"1").content, b"1")
 
     def test_two_origins_have_two_connections(self):
         with ScriptedServer(repeat(echo)) as one, ScriptedServer(repeat(echo)) as two:

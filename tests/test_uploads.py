@@ -10,6 +10,7 @@ import threading
 import time
 import tracemalloc
 import unittest
+import zipfile
 
 from aerostack_lite import SDK, AsyncHttpClient, HttpClient, errors
 from tests.upload_case import (
@@ -285,6 +286,15 @@ class FailingSources(UploadCase):
                     self.assertIn(str(announced), str(error))
                     self.assertRegex(str(error), r"\b(%d|%d)\b" % (real, announced - real))
 
+    def test_a_broken_archive_is_no_empty_file(self):
+        archive = io.BytesIO()
+        with zipfile.ZipFile(archive, "w") as writer:
+            writer.writestr("a.txt", b"precious" * 1000)
+        broken = bytearray(archive.getvalue())
+        broken[100] ^= 1
+        member = zipfile.ZipFile(io.BytesIO(bytes(broken))).open("a.txt")
+        self.assertIsInstance(self.fails_once(member, errors.LocalProtocolError).__cause__, zipfile.BadZipFile)
+
     def test_one_that_holds_more_than_it_said_is_cut_or_refused(self):
         for announced, real in ((200000, 300000), (1000, MIB), (5, 6)):
             with self.subTest(announced=announced, real=real):
@@ -498,6 +508,18 @@ class Progress(UploadCase):
                     self.assertEqual(sent[-1], total)
                     self.assertEqual(sent.count(total), 1)
                     self.assertGreater(len(sent), 2)
+
+    def test_a_call_made_within_it_that_fails_ends_the_upload(self):
+        nobody, told = self.enterContext(SDK("key", server_url="http://127.0.0.1:1", retry_config=None)), []
+
+        def progress(sent, total):
+            told.append(sent)
+            if sent:
+                nobody.cache.cache_get(key="k")
+
+        with self.assertRaises(errors.ConnectError) as caught:
+            self.upload(self.serve(), b"x", retries=QUICK, progress=progress)
+        self.assertEqual((len(told), caught.exception.attempts, caught.exception.maybe_processed), (2, 1, True))
 
     def test_small_and_empty_uploads_end_at_their_total_too(self):
         for content in (b"", b"x"):

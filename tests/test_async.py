@@ -316,6 +316,7 @@ class CancelTest(AsyncTestCase):
             waiting = asyncio.ensure_future(get(sdk, "never"))
             await asyncio.sleep(0)
             waiting.cancel()
+            await asyncio.wait([waiting])
             go_on.set()
             return [(await second).value, (await get(sdk, "third")).value]
 

@@ -1,4 +1,4 @@
-"""Every kind of error and what to do about it: mend the call, heed the API, or try again later.
+"""The common kinds of error and what to do about it: mend the call, heed the API, or try again later.
 Run: PYTHONPATH=. python3 examples/handle_errors.py"""
 
 from aerostack_lite import SDK, errors

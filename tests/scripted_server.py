@@ -20,6 +20,8 @@ import time
 import unittest
 from unittest import mock
 
+from aerostack_lite import HttpClient
+
 PATIENCE_SECONDS = 10  # what a broken test waits for before it fails; no passing test waits as long
 
 
@@ -323,6 +325,11 @@ def free_port():
         return briefly.getsockname()[1]
 
 
+def mirror(peer):
+    """Answer a request with its own body."""
+    peer.send(answer(peer.read_request().partition(b"\r\n\r\n")[2]))
+
+
 def post(client, url, content=b"{}", timeout=5.0, **options):
     """One request through an HttpClient."""
     return client.send(client.build_request("POST", url, content=content, timeout=timeout, **options))
@@ -372,3 +379,12 @@ class LoopbackTestCase(unittest.TestCase):
         self.addCleanup(patch.stop)
         for name in names:
             del os.environ[name]
+
+
+class ClientTestCase(LoopbackTestCase):
+    """Tests of one HttpClient."""
+
+    def setUp(self):
+        super().setUp()
+        self.client = HttpClient()
+        self.addCleanup(self.client.close)

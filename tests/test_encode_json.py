@@ -3,8 +3,6 @@
 import array
 import asyncio
 import collections
-import dataclasses
-import enum
 import fractions
 import ipaddress
 import json
@@ -20,43 +18,10 @@ from decimal import Decimal
 
 from aerostack_lite import SDK, UNSET, errors, models
 from tests.recording_server import KEY, FakeAsyncClient, FakeClient, both, sent_json
+from tests.sample_types import Colour, Level, Mapped, Name, Pair, Point, Text, Whole
 
 EAST = timezone(timedelta(hours=5, minutes=30))
 ID = uuid.UUID("12345678123456781234567812345678")
-
-
-class Colour(enum.Enum):
-    RED = "red"
-    NESTED = (1, "a")
-
-
-class Level(enum.IntEnum):
-    HIGH = 3
-
-
-class Name(str, enum.Enum):
-    ADA = "ada"
-
-
-class Text(str):
-    pass
-
-
-class Whole(int):
-    pass
-
-
-class Mapped(dict):
-    pass
-
-
-@dataclasses.dataclass
-class Point:
-    x: int
-    y: object = None
-
-
-Pair = collections.namedtuple("Pair", "left right")
 
 # What a value is, and what is sent for it.
 VALUES = [

@@ -15,7 +15,7 @@ from unittest import mock
 import aerostack_lite
 from aerostack_lite import SDK, HttpClient, errors
 from tests.scripted_server import (
-    DeafAddress, LoopbackTestCase, ScriptedServer, Stopwatch, answer, close, drip, expect, free_port, hang,
+    ClientTestCase, DeafAddress, ScriptedServer, Stopwatch, answer, close, drip, expect, free_port, hang,
     header, open_descriptors, post, repeat, sockets_to, until_gone,
 )
 
@@ -34,14 +34,7 @@ def resolves_to(*addresses):
     return mock.patch("socket.getaddrinfo", lambda *_, **__: list(found))
 
 
-class ConnectCase(LoopbackTestCase):
-    def setUp(self):
-        super().setUp()
-        self.client = HttpClient()
-        self.addCleanup(self.client.close)
-
-
-class ConnectTest(ConnectCase):
+class ConnectTest(ClientTestCase):
     def test_a_connection_that_is_reset_while_it_is_set_up_is_a_connect_error(self):
         class Reset(socket.socket):
             def setsockopt(self, *_):
@@ -221,7 +214,7 @@ class ConnectTest(ConnectCase):
         self.assertEqual([str(warning.message) for warning in warned], [])
 
 
-class TlsTest(ConnectCase):
+class TlsTest(ClientTestCase):
     """What can be seen of TLS without a certificate."""
 
     def test_a_certificate_path_that_does_not_exist_is_an_error_naming_its_variable(self):

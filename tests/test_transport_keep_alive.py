@@ -11,28 +11,18 @@ from unittest import mock
 
 from aerostack_lite import SDK, HttpClient, errors
 from tests.scripted_server import (
-    LoopbackTestCase, ScriptedServer, Stopwatch, answer, close, drip, expect, half_close, hang, header, post, repeat,
-    reset, until_gone, wait,
+    ClientTestCase, ScriptedServer, Stopwatch, answer, close, drip, expect, half_close, hang, header, mirror, post,
+    repeat, reset, until_gone, wait,
 )
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-
-
-def echo(peer):
-    """Answer a request with its own body."""
-    peer.send(answer(peer.read_request().partition(b"\r\n\r\n")[2]))
 
 
 def numbered(number):
     return answer(json.dumps({"exists": True, "value": number}).encode())
 
 
-class KeepAliveCase(LoopbackTestCase):
-    def setUp(self):
-        super().setUp()
-        self.client = HttpClient()
-        self.addCleanup(self.client.close)
-
+class KeepAliveCase(ClientTestCase):
     def pool(self, client=None):
         """What the client says of itself: (active, idle)."""
         words = repr(client or self.client).replace(",", "").split()
@@ -57,7 +47,7 @@ class InterruptedTest(KeepAliveCase):
 
 class ReuseTest(KeepAliveCase):
     def test_one_connection_serves_call_after_call(self):
-        with ScriptedServer(repeat(echo)) as server:
+        with ScriptedServer(repeat(mirror)) as server:
             for number in range(20):
                 self.assertEqual(post(self.client, server.url, b"%d" % number).json(), number)
             self.assertEqual((server.connections, self.pool()), (1, (0, 1)))
@@ -72,19 +62,19 @@ class ReuseTest(KeepAliveCase):
             self.assertEqual(server.connections, 1)
 
     def test_whoever_asks_for_its_close_gets_a_new_one_each_time(self):
-        with ScriptedServer(repeat(echo)) as server:
+        with ScriptedServer(repeat(mirror)) as server:
             for number in range(3):
                 self.assertEqual(post(self.client, server.url, b"%d" % number, headers={"Connection": "close"}).json(), number)
             self.assertEqual((server.connections, self.pool()), (3, (0, 0)))
 
     def test_a_call_within_a_call_by_a_signal_s_handler_say_is_answered(self):
-        with ScriptedServer(repeat(echo)) as server, self.client._pool.lock:  # wherever it comes in between
+        with ScriptedServer(repeat(mirror)) as server, self.client._pool.lock:  # wherever it comes in between
             self.assertTrue(self.client._pool.lock.acquire(blocking=False), "it would wait for itself")
             self.client._pool.lock.release()
             self.assertEqual(post(self.client, server.url, b"1").content, b"1")
 
     def test_two_origins_have_two_connections(self):
-        with ScriptedServer(repeat(echo)) as one, ScriptedServer(repeat(echo)) as two:
+        with ScriptedServer(repeat(mirror)) as one, ScriptedServer(repeat(mirror)) as two:
             for _ in range(3):
                 post(self.client, one.url)
                 post(self.client, two.url)
@@ -358,7 +348,7 @@ class PoolTest(KeepAliveCase):
 
         self.client = HttpClient(max_connections=10)
         self.addCleanup(self.client.close)
-        with ScriptedServer(repeat(echo)) as server:
+        with ScriptedServer(repeat(mirror)) as server:
             threads = [threading.Thread(target=work, args=(number,)) for number in range(64)]
             for thread in threads:
                 thread.start()
@@ -373,7 +363,7 @@ class PoolTest(KeepAliveCase):
     def test_max_connections_bounds_what_is_kept(self):
         client = HttpClient(max_connections=2)
         self.addCleanup(client.close)
-        with ScriptedServer(repeat(echo)) as server:
+        with ScriptedServer(repeat(mirror)) as server:
             threads = [threading.Thread(target=post, args=(client, server.url, b"1", 20.0)) for _ in range(12)]
             for thread in threads:
                 thread.start()
@@ -389,7 +379,7 @@ class PoolTest(KeepAliveCase):
                 self.assertIn(name, str(caught.exception))
 
     def test_use_after_close_is_a_clear_error_and_closing_twice_is_fine(self):
-        with ScriptedServer(repeat(echo)) as server:
+        with ScriptedServer(repeat(mirror)) as server:
             post(self.client, server.url)
             self.client.close()
             self.client.close()
@@ -461,7 +451,7 @@ class ForkTest(KeepAliveCase):
             "ask(b'1')\n"
             "client.close()\n"
         )
-        with ScriptedServer(repeat(echo)) as server:
+        with ScriptedServer(repeat(mirror)) as server:
             self.run_program(server, program, "-W", "error", "-X", "dev")
             self.assertEqual(len(server.requests), 1 + 80 + 20 + 1)
             self.assertEqual(server.connections, 5)

@@ -83,6 +83,14 @@ class Case:
         self.sdk, self.locs, self.fresh, self.options = sdk or {}, locs, fresh, options
 
 
+FOUND = good("cache.cache_get")
+
+
+def lookup(name, answers=FOUND, **options):
+    """The case of a cache_get."""
+    return Case(name, "cache.cache_get", {"key": "k"}, answers, **options)
+
+
 class Side:
     """A package with its clients, kept between calls because the official ones cost 36 ms each."""
 

@@ -4,7 +4,7 @@ import math
 import time
 import unittest
 
-from tests.parity.beside import OPERATIONS, Case, Own, Parity, good
+from tests.parity.beside import FOUND, OPERATIONS, Case, Own, Parity, good, lookup
 from tests.parity.recorder import CLOSED, RESET, SILENCE, Answer
 from tests.parity.sources import one_way
 
@@ -18,11 +18,6 @@ def busy(status=503, **headers):
     return Answer(status, "busy", "text/plain", [(name.replace("_", "-"), value) for name, value in headers.items()])
 
 
-def lookup(name, answers, **options):
-    return Case(name, "cache.cache_get", {"key": "k"}, answers, **options)
-
-
-FOUND = good("cache.cache_get")
 
 
 class Statuses(Parity):

@@ -10,15 +10,10 @@ import threading
 import unittest
 import zlib
 
-from tests.parity.beside import Case, Own, Parity, good
+from tests.parity.beside import FOUND, Case, Own, Parity, good, lookup
 from tests.parity.recorder import SILENCE, Answer, RecordingServer
 
-FOUND = good("cache.cache_get")
 PROXIES = ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "NO_PROXY", "no_proxy", "REQUEST_METHOD")
-
-
-def lookup(name, answers=FOUND, **options):
-    return Case(name, "cache.cache_get", {"key": "k"}, answers, **options)
 
 
 @contextlib.contextmanager

@@ -4,7 +4,7 @@ import os
 
 from aerostack_lite import SDK, HttpClient, errors
 from tests.peers.program import ProgramCase
-from tests.scripted_server import ScriptedServer, answer, expect, free_port, header, post, repeat
+from tests.scripted_server import ScriptedServer, answer, expect, free_port, header, mirror, post, repeat
 
 try:
     import ssl
@@ -79,9 +79,6 @@ class ProxyTests:
 
     def test_a_large_body_passes(self):
         big = os.urandom(3 << 20)
-
-        def mirror(peer):
-            peer.send(answer(peer.read_request().partition(b"\r\n\r\n")[2]))
 
         server_side, trusting = self.tls()
         with ScriptedServer([mirror], tls=server_side) as server:

@@ -12,7 +12,7 @@ import warnings
 
 from aerostack_lite import SDK, HttpClient, errors
 from tests.scripted_server import (
-    LoopbackTestCase, ScriptedServer, Stopwatch, answer, close, drip, expect, hang, header, post, repeat, until_gone,
+    LoopbackTestCase, ScriptedServer, Stopwatch, answer, close, drip, expect, hang, header, mirror, post, repeat, until_gone,
 )
 
 try:
@@ -185,9 +185,6 @@ class WireTest(TlsCase):
 
     def test_a_large_body_both_ways(self):
         big = bytes(range(256)) * 40000
-
-        def mirror(peer):
-            peer.send(answer(peer.read_request().partition(b"\r\n\r\n")[2]))
 
         with ScriptedServer([mirror], tls=self.context()) as server:
             self.assertEqual(post(self.trusting(), server.url, big, timeout=20.0).content, big)

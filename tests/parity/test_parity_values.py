@@ -63,7 +63,7 @@ REFUSED = {
     "object": object, "class": lambda: int, "function": lambda: nested, "lambda": lambda: lambda: None,
     "exception": lambda: ValueError("x"), "...": lambda: ..., "module": lambda: math, "bytes that are no UTF-8": lambda: b"\xff",
     "a dict that holds itself": lambda: cyclic({}), "a list that holds itself": lambda: cyclic([]),
-    "object in a list": lambda: [1, {"a": [object()]}], "5,000 deep": lambda: nested(5000),
+    "object in a list": lambda: [1, {"a": [object()]}], "100,000 deep": lambda: nested(100000),
     "object as a key": lambda: {object(): 1},
 }
 

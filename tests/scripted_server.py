@@ -18,6 +18,7 @@ import struct
 import threading
 import time
 import unittest
+from concurrent.futures import ThreadPoolExecutor
 from unittest import mock
 
 from aerostack_lite import HttpClient
@@ -333,6 +334,16 @@ def mirror(peer):
 def post(client, url, content=b"{}", timeout=5.0, **options):
     """One request through an HttpClient."""
     return client.send(client.build_request("POST", url, content=content, timeout=timeout, **options))
+
+
+def at_once(check, *cases):
+    """Check every case, each in a thread of its own: the deadlines that must pass pass together."""
+    with ThreadPoolExecutor(len(cases)) as threads:
+        for case, checked in [(case, threads.submit(check, case)) for case in cases]:
+            try:
+                checked.result()
+            except AssertionError as error:
+                raise AssertionError("%r: %s" % (case, error)) from error
 
 
 def sockets_to(server):

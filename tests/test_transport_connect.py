@@ -15,7 +15,7 @@ from unittest import mock
 import aerostack_lite
 from aerostack_lite import SDK, HttpClient, errors
 from tests.scripted_server import (
-    ClientTestCase, DeafAddress, ScriptedServer, Stopwatch, answer, close, drip, expect, free_port, hang,
+    ClientTestCase, DeafAddress, ScriptedServer, Stopwatch, answer, at_once, close, drip, expect, free_port, hang,
     header, open_descriptors, post, repeat, sockets_to, until_gone,
 )
 
@@ -234,11 +234,13 @@ class TlsTest(ClientTestCase):
             self.assertEqual(post(client, server.url).content, b"1")
 
     def test_a_server_that_never_speaks_tls_is_left_at_the_deadline(self):
-        for script in ([hang], [until_gone], [drip(b"\x16\x03\x03\x3f\xff" + bytes(10000))]):
+        def check(script):
             with ScriptedServer(script) as server, Stopwatch() as took:
                 with self.assertRaises(errors.ConnectTimeout):
                     post(self.client, "https://%s/" % server.netloc, timeout=0.25)
             self.assertLess(took.seconds, 0.6)
+
+        at_once(check, [hang], [until_gone], [drip(b"\x16\x03\x03\x3f\xff" + bytes(10000))])
 
     def test_tls_to_a_plain_server_is_a_connect_error_that_says_so(self):
         with ScriptedServer([answer(status="400 Bad Request"), close]) as server:

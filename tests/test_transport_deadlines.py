@@ -6,7 +6,8 @@ import time
 from unittest import mock
 
 from aerostack_lite import SDK, HttpClient, errors
-from tests.scripted_server import LoopbackTestCase, ScriptedServer, Stopwatch, answer, drip, expect, hang, post, repeat, until_gone
+from tests.scripted_server import (
+    LoopbackTestCase, ScriptedServer, Stopwatch, answer, at_once, drip, expect, hang, post, repeat, until_gone)
 
 TIMEOUT = 0.2
 SLACK = 0.3
@@ -24,33 +25,39 @@ class DripTest(LoopbackTestCase):
         self.assertGreater(took.seconds, TIMEOUT - 0.05)
         self.assertLess(took.seconds, TIMEOUT + SLACK)
 
+    def assert_each_ended_at_the_deadline(self, *scripts):
+        at_once(lambda script: self.assert_ended_at_the_deadline(*script), *scripts)
+
     def test_the_status_line_drips(self):
         self.assert_ended_at_the_deadline(expect, drip(b"HTTP/1.1 200 " + b"O" * 1000))
 
     def test_the_headers_drip(self):
-        self.assert_ended_at_the_deadline(expect, OK, drip(b"X-A: b\r\n" * 1000))
-        self.assert_ended_at_the_deadline(expect, OK + b"X-A: ", drip(b"b" * 1000))
+        self.assert_each_ended_at_the_deadline(
+            [expect, OK, drip(b"X-A: b\r\n" * 1000)],
+            [expect, OK + b"X-A: ", drip(b"b" * 1000)])
 
     def test_interim_answers_drip(self):
-        self.assert_ended_at_the_deadline(expect, drip(b"HTTP/1.1 103 Early Hints\r\n" + b"Link: x\r\n" * 1000))
-        self.assert_ended_at_the_deadline(expect, b"HTTP/1.1 100 Continue\r\n\r\n", hang)
+        self.assert_each_ended_at_the_deadline(
+            [expect, drip(b"HTTP/1.1 103 Early Hints\r\n" + b"Link: x\r\n" * 1000)],
+            [expect, b"HTTP/1.1 100 Continue\r\n\r\n", hang])
 
     def test_the_body_drips(self):
-        self.assert_ended_at_the_deadline(expect, OK + b"Content-Length: 9999\r\n\r\n", drip(b"x" * 9999))
-        self.assert_ended_at_the_deadline(expect, OK + b"\r\n", drip(b"x" * 9999))
+        self.assert_each_ended_at_the_deadline(
+            [expect, OK + b"Content-Length: 9999\r\n\r\n", drip(b"x" * 9999)],
+            [expect, OK + b"\r\n", drip(b"x" * 9999)])
 
     def test_chunks_drip(self):
         chunked = OK + b"Transfer-Encoding: chunked\r\n\r\n"
-        for data in (b"1\r\nx\r\n" * 1000, b"ffff\r\n" + b"x" * 9999, b"1;" + b"e" * 1000, b"0\r\n" + b"A: b\r\n" * 1000):
-            self.assert_ended_at_the_deadline(expect, chunked, drip(data))
+        self.assert_each_ended_at_the_deadline(*[[expect, chunked, drip(data)] for data in (
+            b"1\r\nx\r\n" * 1000, b"ffff\r\n" + b"x" * 9999, b"1;" + b"e" * 1000, b"0\r\n" + b"A: b\r\n" * 1000)])
 
     def test_a_compressed_body_drips(self):
         packed = gzip.compress(bytes(range(256)) * 99)
         self.assert_ended_at_the_deadline(expect, OK + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(packed), drip(packed))
 
     def test_silence_at_every_stage(self):
-        for begun in (b"", b"H", OK, OK + b"Content-Length: 5\r\n\r\n", OK + b"Content-Length: 5\r\n\r\nhell"):
-            self.assert_ended_at_the_deadline(expect, begun, until_gone)
+        self.assert_each_ended_at_the_deadline(*[[expect, begun, until_gone] for begun in (
+            b"", b"H", OK, OK + b"Content-Length: 5\r\n\r\n", OK + b"Content-Length: 5\r\n\r\nhell")])
 
     def test_a_server_that_stops_reading(self):
         self.assert_ended_at_the_deadline(hang, content=bytes(16 << 20), error=errors.TimeoutException)
@@ -63,13 +70,16 @@ class DripTest(LoopbackTestCase):
         self.assert_ended_at_the_deadline(sip, content=bytes(16 << 20), error=errors.TimeoutException)
 
     def test_the_sdk_s_own_timeouts_hold(self):
-        for options, call in (({"timeout_ms": 250}, {}), ({}, {"timeout_ms": 250}), ({"timeout_ms": 60000}, {"timeout_ms": 250}),
-                              ({"timeout_ms": 250.5}, {})):
+        def check(case):
+            options, call = case
             with ScriptedServer([expect, OK, drip(b"X: y\r\n" * 999)]) as server, Stopwatch() as took:
                 with SDK("key", server_url=server.url, retry_config=None, **options) as sdk:
                     with self.assertRaises(errors.ReadTimeout):
                         sdk.cache.cache_get(key="a", **call)
             self.assertLess(took.seconds, 0.25 + SLACK + 0.1)
+
+        at_once(check, ({"timeout_ms": 250}, {}), ({}, {"timeout_ms": 250}), ({"timeout_ms": 60000}, {"timeout_ms": 250}),
+                ({"timeout_ms": 250.5}, {}))
 
     def test_a_reused_connection_has_a_deadline_of_its_own(self):
         with ScriptedServer([expect, answer(b"1"), expect, hang]) as server, HttpClient() as client:

@@ -79,7 +79,7 @@ class OneFile(InAFolder):
 
     def run_python(self, program):
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-        return subprocess.run([sys.executable, "-S", "-B", "-W", "error", "-c", program], cwd=self.folder, env=environment,
+        return subprocess.run([sys.executable, "-S", "-W", "error", "-c", program], cwd=self.folder, env=environment,
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60)
 
     def test_every_official_import_path(self):

@@ -222,7 +222,8 @@ class Parsers(unittest.TestCase):
             cls.official = None
 
     def check(self, parse_all):
-        for sent, uploads in ((self.ours, UPLOADS), (self.chunked, UPLOADS), (self.large_sent, self.large)):
+        large_sent = self.large_sent if parse_all is not PARSERS["email"] else []  # which would take seconds
+        for sent, uploads in ((self.ours, UPLOADS), (self.chunked, UPLOADS), (large_sent, self.large)):
             for upload, parts in zip(uploads, parse_all(sent)):
                 self.check_one(upload, parts)
         if self.official is None:

@@ -679,9 +679,16 @@ class _Server(socketserver.ThreadingTCPServer):
         self.answer = answer
         self.authority = "%s:%d" % ("[%s]" % host if ":" in host else host, self.server_address[1])
         self._connections: Dict[threading.Thread, socket.socket] = {}
-        # close() waits for up to one poll, here 20 ms.
-        self._acceptor = threading.Thread(target=self.serve_forever, args=(0.02,), name="local-platform", daemon=True)
+        self._closing = False
+        self._acceptor = threading.Thread(target=self._accept, name="local-platform", daemon=True)
         self._acceptor.start()
+
+    def _accept(self) -> None:
+        while not self._closing:  # serve_forever would look for its end many times a second, day and night
+            self.handle_request()
+
+    def verify_request(self, request: Any, client_address: Any) -> bool:
+        return not self._closing
 
     def process_request(self, request: Any, client_address: Any) -> None:
         serve, arguments = self.process_request_thread, (request, client_address)
@@ -691,7 +698,11 @@ class _Server(socketserver.ThreadingTCPServer):
         self._connections[thread] = request
 
     def close(self) -> None:
-        self.shutdown()
+        self._closing = True
+        host, port = self.server_address[:2]
+        visited = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(str(host), str(host)), port
+        with contextlib.suppress(OSError), socket.create_connection(visited, CLOSE_SECONDS):
+            pass  # so that the acceptor looks up
         self._acceptor.join()
         self.server_close()
         for sock in self._connections.values():

@@ -104,7 +104,7 @@ class Unset:
 
 UNSET = Unset()
 
-# ---- Types for checkers: seen by mypy, pyright and editors, nothing at run time --------------------------------------
+# ---- Types for checkers: seen by mypy, pyright and editors; at run time, stand-ins -----------------------------------
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ class SDK:
                     `build_request`, `send` and `close`, such as an httpx.Client; yours to close
     async_client    the same for the `_async` twins: an `AsyncHttpClient`, an httpx.AsyncClient, ...
     retry_config    a RetryConfig for every call, or None for no retries; by default a call is repeated at most twice,
-                    and only where it cannot have been carried out already
+                    and only where it cannot have been carried out already, or where twice is as good as once
     timeout_ms      milliseconds for one attempt as a whole; by default 60,000; math.inf for no limit
     debug_logger    anything with `.debug(message, *args)`; by default logging.getLogger("aerostack_lite")
     max_workers     threads at the most behind the `_async` twins
@@ -230,8 +230,6 @@ class SDKConfiguration:
 
 class _Service:
     """Operations under one name. An operation is a method that hands what is particular to it to `_call`."""
-    _half = "blocking"
-
     def __init__(self, sdk_configuration: SDKConfiguration) -> None: self.sdk_configuration = sdk_configuration
 
     def _call(self, path: str, response_type: Type[R], request: object, retries: Retries, options: Any,
@@ -241,13 +239,16 @@ class _Service:
         repeatable           doing it twice is as good as doing it once
         structured_errors    the statuses for which the API documents {code, message, details}
         """
-        operation, shared = _operation(path, response_type, repeatable, structured_errors), self.sdk_configuration
-        coroutine = _perform(getattr(shared, self._half), shared, operation, request, retries, options)
-        return coroutine if self._half == "awaiting" else _run(coroutine)  # type: ignore
+        operation: Any = _operation(path, response_type, repeatable, structured_errors)
+        return self._carry_out(operation, request, retries, options)  # type: ignore
+
+    def _carry_out(self, *call: Any) -> Any:
+        return _run(_perform(self.sdk_configuration.blocking, self.sdk_configuration, *call))
 
 class _AwaitedService(_Service):
     """The same operations, as coroutines."""
-    _half = "awaiting"
+    def _carry_out(self, *call: Any) -> Any:
+        return _perform(self.sdk_configuration.awaiting, self.sdk_configuration, *call)
 
 def _twin(operation: Callable[P, R]) -> Callable[P, Coroutine[object, object, R]]:
     """The `_async` twin of an operation: the same method, run where `_call` returns a coroutine."""
@@ -358,9 +359,7 @@ _operation: Any = functools.lru_cache(maxsize=None)(Operation)
 def operations() -> List[Tuple[str, Operation, str]]:
     """All operations, as (service, operation, sentence): each method is asked what it would send."""
     class Recorder(_Service):
-        def _call(self, path: str, response_type: Any, request: object, retries: object, options: object,
-                  repeatable: bool = False, structured_errors: Tuple[int, ...] = ()) -> Any:
-            return _operation(path, response_type, repeatable, structured_errors)
+        def _carry_out(self, *call: Any) -> Any: return call[0]
 
     return [(service.__name__.lower(), method(Recorder(SDKConfiguration())), (method.__doc__ or "").partition("\n")[0])
             for service in (Ai, Authentication, Cache, Database, Queue, Services, Storage)
@@ -433,7 +432,7 @@ class BaseModel:
 
     @classmethod
     def _fields(cls) -> List[_Field]:
-        if "_compiled" not in cls.__dict__:
+        if cls.__dict__.get("_compiled") is None:
             annotations: Dict[str, str] = {}
             for base in reversed(cls.__mro__): annotations.update(getattr(base, "__annotations__", {}))
             cls._compiled = [_Field(cls, name, annotation) for name, annotation in annotations.items()]
@@ -680,9 +679,9 @@ class HttpClient:
     def build_request(self, method: str, url: str, *, content: Any = None, headers: Optional[Mapping[str, str]] = None,
                       timeout: Optional[float] = None, **others: Any) -> Request:
         """A request to `send`. `content` is bytes, text or an iterable of bytes; `timeout` is in seconds."""
-        for name in (name for name, value in others.items() if value):  # httpx has more, which ask for nothing here
-            raise _bad_type(name, "is not supported by HttpClient")
-        if not isinstance(method, str) or not method or not _TOKEN.issuperset(method):
+        for name, value in others.items():  # httpx has more; an empty one asks for nothing
+            if value: raise _bad_type(name, "is not supported by HttpClient")
+        if not isinstance(method, str) or not _TOKEN.fullmatch(method):
             raise _bad("method", "is no HTTP method")
         authorization = _parse_url(str(url)).authorization
         every = dict(self.headers, authorization=authorization) if authorization else self.headers
@@ -718,7 +717,8 @@ class HttpClient:
 
     def __enter__(self) -> HttpClient: return self
     def __exit__(self, *_: object) -> None: self.close()
-    def __repr__(self) -> str: return "<%s: %d active, %d idle>" % (type(self).__name__, *self._pool.counts())
+    def __repr__(self) -> str:
+        return "<%s: %d active, %d idle>" % (type(self).__name__, self._pool.active, len(self._pool.idle))
 
     def __del__(self) -> None:
         if "_exchange" in self.__dict__: self.close()  # else it was never made
@@ -759,7 +759,7 @@ class AerostackError(Exception):
     +-- SDKBaseError                        an answer came, but not the one hoped for
     |   +-- ErrorResponse                   the API says what is wrong: .data.code, .data.message, .data.details
     |   +-- SDKError                        any other status, or an answer that is not JSON
-    |   +-- ResponseValidationError         JSON that is not of the documented shape; .cause says where
+    |   +-- ResponseValidationError         broken JSON, or not of the documented shape; .cause says where
     +-- RequestError                        no answer came that can be used; .request, .__cause__
     |   +-- TransportError
     |   |   +-- TimeoutException            (TimeoutError): ConnectTimeout ReadTimeout WriteTimeout PoolTimeout
@@ -769,7 +769,7 @@ class AerostackError(Exception):
     |   |   +-- UnsupportedProtocol         a URL or proxy that is not http
     |   +-- DecodingError                   compressed data that is broken
     |   +-- TooManyRedirects
-    +-- NoResponseError                     a client of yours returned None
+    +-- NoResponseError                     a client or handler of yours returned no response
     +-- ClosedError (RuntimeError)          used after its close
     """
 
@@ -898,7 +898,7 @@ class errors:
     class ClosedError(AerostackError, RuntimeError): ...
 
 # ======================================================================================================================
-# Below this line is how it works; nothing of it is for callers.
+# Below this line is how it works; nothing of it is for callers, but the official names at its end.
 # ======================================================================================================================
 
 # ---- Encode: arguments -> checked values -----------------------------------------------------------------------------
@@ -909,23 +909,21 @@ _REQUIRED = object()  # the default of a field that has none
 class _Field:
     """One field of a model, as its annotation says."""
     def __init__(self, model: Type[BaseModel], name: str, annotation: str) -> None:
+        annotation = str(annotation)  # not a str in a subclass of yours, in a file without postponed annotations
         self.name, self.annotation, self.convert = name, annotation, _converter(annotation)
         self.wire, self.default = model._wire_names.get(name, name), getattr(model, name, _REQUIRED)
-        self.nullable = "Optional" in str(annotation)
+        self.nullable = "Optional" in annotation
 
 def _converter(annotation: str) -> Callable[[Any], Any]:
     """What checks and converts a value for an annotation. It raises ValidationError."""
-    if not isinstance(annotation, str):  # a subclass of yours, in a file without postponed annotations
-        return _CONVERTERS["Any"]
     outer, _, inner = annotation.partition("[")
     if annotation in _CONVERTERS: return _CONVERTERS[annotation]
     if outer in ("Optional", "OptionalNullable"): return _converter(inner[:-1])
     if outer == "List": return functools.partial(_to_list, _converter(inner[:-1]))
     namespace, _, name = annotation.replace("Union[", "").partition(",")[0].partition(".")
-    target: Any = getattr(globals().get(namespace), name, None)
+    target: Any = getattr({"models": models, "errors": errors}.get(namespace), name, None)
     if target is None: return _CONVERTERS["Any"]  # it is your file's to check
-    to_target: Any = _to_enum if issubclass(target, Enum) else _to_model
-    return functools.partial(to_target, target)
+    return functools.partial(_to_enum if issubclass(target, Enum) else _to_model, target)
 
 def _invalid(kind: str, words: str) -> errors.ValidationError: return _bad("", words, kind)
 
@@ -1030,7 +1028,7 @@ def _to_content(value: Any) -> Any:
     elif isinstance(value, io.TextIOBase) or is_reader and hasattr(value, "encoding"):
         words = "The file is open as text; open it in binary mode, 'rb'"
     elif hasattr(value, "__aiter__"):
-        words = "It is asynchronous; Pass bytes, a path, or what can be read without await"
+        words = "It is asynchronous; pass bytes, a path, or what can be read without await"
     elif getattr(value, "closed", False) is True:
         words = "The file is closed"
     elif (isinstance(value, (Mapping, BaseModel))
@@ -1080,8 +1078,7 @@ def _checked_key(value: Any) -> str:
     words = "must be printable ASCII" if key else "is empty; pass the key, or set AEROSTACK_API_KEY"
     raise _bad("api_key_auth", words)
 
-# RFC 9110, 5.6.2: what a header's name is made of.
-_TOKEN = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
+_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110, 5.6.2: a method, or a header's name
 
 def _checked_headers(headers: Optional[Mapping[str, str]], argument: str) -> Dict[str, str]:
     """Headers by lower-case name that cannot break out of their line (CVE-2019-9740). The errors show no value."""
@@ -1089,7 +1086,7 @@ def _checked_headers(headers: Optional[Mapping[str, str]], argument: str) -> Dic
         raise _bad_type(argument, "must map names to values")
     checked = {}
     for name, value in (headers or {}).items():
-        if not isinstance(name, str) or not name or not _TOKEN.issuperset(name):
+        if not isinstance(name, str) or not _TOKEN.fullmatch(name):
             raise _bad(argument, "a name is empty or has characters that no name has")
         value = value.decode("latin-1") if isinstance(value, bytes) else value
         if not isinstance(value, str) or not _is_printable_ascii(value.replace("\t", " ")):
@@ -1383,7 +1380,7 @@ def _seekable_length(reader: Any) -> Tuple[bool, Optional[int]]:
         if position is None or reader.tell() == position: return False, None
         raise errors.LocalProtocolError("seeking in the upload's source failed: %r" % error) from error  # half-way
 
-# ---- Retries: request -> response, the only place that sleeps --------------------------------------------------------
+# ---- Retries: call -> model or error, the only place that decides to wait --------------------------------------------
 
 _REFUSED = frozenset([429, 503])  # the server says that it did nothing
 _FAILED = frozenset([500, 502, 504])  # nobody says what was done
@@ -1414,8 +1411,7 @@ async def _attempts(call: _Call, half: _Blocking) -> Any:
         try:
             outcome = await half.send(client, request)
             if outcome is None: raise errors.NoResponseError()
-            refused = 400 <= outcome.status_code < 500 or outcome.status_code == 503
-            call.maybe_processed |= not refused
+            call.maybe_processed |= not (400 <= outcome.status_code < 500 or outcome.status_code == 503)
         except (errors.ClosedError, errors.ValidationError):
             call.attempts -= 1  # which never began
             raise
@@ -1511,14 +1507,15 @@ def _annotate(error: AerostackError, call: _Call, wall_seconds: float) -> None:
 
 class _Blocking:
     """The synchronous half of an SDK: its client, and how it waits."""
-    monotonic, wall, close_method = staticmethod(time.monotonic), staticmethod(time.time), "close"
+    monotonic, wall = staticmethod(time.monotonic), staticmethod(time.time)
+    argument, close_method = "client", "close"
 
     def __init__(self, client: Any, make: Callable[[], Any] = HttpClient) -> None:
         self.supplied, self.closed = client is not None, threading.Event()
         self.client = make() if client is None else client
         for method in ("build_request", "send", self.close_method):
             if not callable(getattr(self.client, method, None)):
-                raise _bad_type("client" if self.close_method == "close" else "async_client", "has no method " + method)
+                raise _bad_type(self.argument, "has no method " + method)
 
     async def build(self, call: _Call) -> Tuple[Any, Any]:
         """The client, and its request for all attempts."""
@@ -1622,16 +1619,14 @@ class _Pool:
             self.reset()
             for connection in inherited: connection.close()
 
-    def counts(self) -> Tuple[int, int]: return self.active, len(self.idle)
-
     def exchange(self, request: Request) -> Response:
-        connection, sound = self.take(_parse_url(request.url)), False
+        connection, reusable = self.take(_parse_url(request.url)), False
         try:
-            response, sound = connection.exchange(request, self.max_response_bytes), True
+            response, reusable = connection.exchange(request, self.max_response_bytes)
             return response
         finally:
             if request.cancellation: request.cancellation.watch(None)
-            self.give_back(connection, sound)
+            self.give_back(connection, reusable)
 
     def take(self, url: _Url) -> _Connection:
         """A kept connection that is still good, else a new one."""
@@ -1648,14 +1643,14 @@ class _Pool:
             if kept.is_usable(self.monotonic(), self.wall()): return kept
             self.give_back(kept, False)
 
-    def give_back(self, connection: _Connection, sound: bool) -> None:
-        """Keep a connection that is sound and open, at the cost of the oldest if there are too many."""
+    def give_back(self, connection: _Connection, reusable: bool) -> None:
+        """Keep a connection that may be used again, at the cost of the oldest if there are too many; else close it."""
         if self.pid != os.getpid(): return connection.close()
         connection.idle_since = self.monotonic(), self.wall()
         surplus: Optional[_Connection] = connection
         with self.lock:
             self.active -= 1
-            if sound and connection.sock is not None and not self.closed:
+            if reusable and not self.closed:
                 self.idle.append(connection)
                 surplus = self.idle.pop(0) if len(self.idle) > self.max_connections else None
         if surplus is not None: surplus.close()
@@ -1754,8 +1749,8 @@ class _Connection:
             return isinstance(error, BlockingIOError)
         return False
 
-    def exchange(self, request: Request, max_bytes: int) -> Response:
-        """Send a request and read its response. Leaves the connection open only if it may be used again."""
+    def exchange(self, request: Request, max_bytes: int) -> Tuple[Response, bool]:
+        """Send a request and read its response; and whether the connection may be used again."""
         self.deadline, self.cancellation, self.answered, self.interim = request.deadline, request.cancellation, False, 0
         self.exchanges += 1
         try:
@@ -1771,9 +1766,9 @@ class _Connection:
             error.request = request
             error.reused_connection = self.exchanges > 1 and error.connection_lost and not self.answered
             raise
-        if not (complete and ends) or self.buffer or not _keeps_alive(version, headers, request.headers): self.close()
         self.max_idle_seconds = _keep_alive_seconds(headers)
-        return Response(status, headers, content, request, reason)
+        reusable = complete and ends and not self.buffer and _keeps_alive(version, headers, request.headers)
+        return Response(status, headers, content, request, reason), reusable
 
     def close(self) -> None:
         sock, self.sock, self.buffer = self.sock, None, b""
@@ -1918,7 +1913,8 @@ class _Connection:
     def final_head_end(self) -> int:
         """Where the final response's head ends in the buffer, from which interim ones are dropped; 0 if not yet."""
         while True:
-            end = _head_end(self.buffer)
+            found = _HEAD_END.search(self.buffer)
+            end = found.end() if found else 0
             if (end or len(self.buffer)) > _MAX_HEAD_BYTES:
                 raise errors.RemoteProtocolError("the response's headers are larger than %d bytes" % _MAX_HEAD_BYTES)
             if not b"HTTP/1.".startswith(self.buffer[:7]):
@@ -1951,13 +1947,11 @@ class _Connection:
         if length is not None:
             if length > max_bytes: raise _too_large(max_bytes)
             return self.read_exactly(length), True
-        parts, size = [self.buffer], len(self.buffer)
+        parts, size, self.buffer = [self.buffer], len(self.buffer), b""
         while size <= max_bytes:
             parts.append(self.receive())
             size += len(parts[-1])
-            if not parts[-1]:
-                self.buffer = b""
-                return b"".join(parts), False
+            if not parts[-1]: return b"".join(parts), False
         raise _too_large(max_bytes)
 
     def read_exactly(self, length: int) -> bytes:
@@ -1984,8 +1978,8 @@ class _Connection:
         raise errors.RemoteProtocolError("the trailers are larger than %d bytes" % _MAX_HEAD_BYTES)
 
     def read_line(self) -> bytes:
-        while b"\n" not in self.buffer:
-            if len(self.buffer) > _MAX_LINE_BYTES:
+        while b"\n" not in self.buffer[:_MAX_LINE_BYTES]:
+            if len(self.buffer) >= _MAX_LINE_BYTES:
                 raise errors.RemoteProtocolError("a line of a chunked body is larger than %d bytes" % _MAX_LINE_BYTES)
             self.buffer += self.receive("the chunked body was cut short")
         line, _, self.buffer = self.buffer.partition(b"\n")
@@ -1993,6 +1987,9 @@ class _Connection:
         raise errors.RemoteProtocolError("a line of a chunked body does not end in CR LF")
 
 _Selector = getattr(selectors, "PollSelector", selectors.DefaultSelector)  # poll needs no descriptor of its own
+
+def _would_block(error: OSError) -> bool:
+    return isinstance(error, BlockingIOError) or type(error).__name__ in ("SSLWantReadError", "SSLWantWriteError")
 
 def _too_large(max_bytes: int) -> errors.RemoteProtocolError:
     return errors.RemoteProtocolError("the response's body is larger than max_response_bytes=%d" % max_bytes)
@@ -2061,14 +2058,9 @@ def _redirect_target(request: Request, response: Response) -> Optional[str]:
 
 # ---- Decode: bytes -> response, response -> model or error; pure -----------------------------------------------------
 
-_HEADER_LINE = re.compile(r"(?m)^([!#$%&'*+\-.^_`|~0-9A-Za-z]+):([^\0\r\n]*)\r?\n")
-_HEAD_END = re.compile(rb"\n\r?\n")
+_HEADER_LINE = re.compile("(?m)^(" + _TOKEN.pattern + r"):([^\0\r\n]*)\r?\n")
+_HEAD_END = re.compile(rb"\n\r?\n")  # a bare LF may end a line (RFC 9112, 2.2)
 _CHUNKED = -1  # in place of a body's length
-
-def _head_end(data: bytes) -> int:
-    """Where a response's head ends; 0 if it does not yet. A bare LF may end a line (RFC 9112, 2.2)."""
-    match = _HEAD_END.search(data)
-    return match.end() if match else 0
 
 def _parse_head(head: bytes) -> Tuple[str, int, str, Headers]:
     """(version, status, reason, headers) of a response's head (RFC 9112, 4 and 5)."""
@@ -2260,9 +2252,6 @@ def _escaped(text: str, allowed: str = "") -> str:
     if text.isprintable(): return text
     return "".join(c if c.isprintable() or c in allowed else c.encode("unicode_escape").decode() for c in text)
 
-def _would_block(error: OSError) -> bool:
-    return isinstance(error, BlockingIOError) or type(error).__name__ in ("SSLWantReadError", "SSLWantWriteError")
-
 def _excerpt(data: bytes) -> str:
     """The start of bytes that make no sense."""
     return repr(bytes(data[:60]))[1:] + ("..." if len(data) > 60 else "")
@@ -2277,7 +2266,7 @@ def _run(coroutine: Coroutine[object, object, R]) -> R:
 
 class _Awaiting(_Blocking):
     """The asynchronous half of an SDK."""
-    close_method = "aclose"
+    argument, close_method = "async_client", "aclose"
 
     def __init__(self, client: Any, max_workers: int) -> None:
         super().__init__(client, lambda: AsyncHttpClient(max_workers=max_workers))
@@ -2380,15 +2369,15 @@ class _Workers:
             if self.jobs is None:
                 from queue import SimpleQueue
                 self.jobs = SimpleQueue()
-            del self.free[self.threads :]  # jobs that waited while the system had no thread left more
+            del self.free[self.threads :]  # more are left by jobs that waited while the system had no thread
             if self.free:
                 self.free.pop()
             elif self.threads < self.size:
                 try:
                     threading.Thread(target=_work, args=(self.jobs, self.free), name="aerostack", daemon=True).start()
                     self.threads += 1
-                except RuntimeError:  # the system has no thread left
-                    if not self.threads: raise
+                except RuntimeError as error:  # the system has no thread left
+                    if not self.threads: raise errors.ConnectError("no thread can be started: %s" % error) from error
             self.jobs.put(job)
 
     def close(self) -> None:
@@ -2512,7 +2501,8 @@ def _argument_parser() -> Any:
         for field in operation.request_type._fields():
             described = next(words for name, words in _DESCRIBED.items() if name in field.annotation)
             lines.append("  %-14s %s%s" % (field.name, described, ", optional" * (field.default is None)))
-        lines += ["", "example:", "  %s %s" % (operation.name, _EXAMPLES[operation.name])]
+        example = _EXAMPLES.get(operation.name)
+        if example: lines += ["", "example:", "  %s %s" % (operation.name, example)]
         command = commands.add_parser(operation.name, parents=[common], help=sentence, description=sentence,
                                       allow_abbrev=False, epilog="\n".join(lines),
                                       formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -2540,7 +2530,7 @@ def _run_operation(options: Any, texts: List[str]) -> None:
     settings: Dict[str, Any] = {"api_key_auth": _read_key(options), "server_url": getattr(options, "server_url", None)}
     if hasattr(options, "timeout"): settings["timeout_ms"] = options.timeout * 1000
     if hasattr(options, "retries"):
-        backoff = BackoffStrategy(500, 8_000, 2, options.retries * 1000)
+        backoff = BackoffStrategy(**dict(vars(_DEFAULT_BACKOFF), max_elapsed_time=options.retries * 1000))
         settings["retry_config"] = RetryConfig("backoff", backoff, True) if options.retries else None
     if hasattr(options, "verbose"): settings["debug_logger"] = _StderrLogger()
     progress = {"progress": _show_progress} if operation.name == "storage_upload" and sys.stderr.isatty() else {}
@@ -2586,8 +2576,9 @@ def _read_key(options: Any) -> Optional[str]:
 def _table(rows: List[Dict[str, Any]]) -> str:
     columns = list(dict.fromkeys(name for row in rows for name in row))
     cells = [[_cell(row.get(name)) for name in columns] for row in rows]
-    widths = [max(map(len, column)) for column in zip(columns, *cells)]
-    lines = [columns, ["-" * width for width in widths], *cells]
+    names = [_escaped(name) for name in columns]
+    widths = [max(map(len, column)) for column in zip(names, *cells)]
+    lines = [names, ["-" * width for width in widths], *cells]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines)
 
 def _cell(value: Any) -> str:

@@ -172,6 +172,17 @@ class LoopTest(AsyncTestCase):
         self.assertGreaterEqual(len(answered), 1, "one worker was there")
         self.assertEqual(len(server.requests), 2 + len(answered))
 
+    def test_where_the_first_thread_cannot_be_started_the_call_was_never_sent(self):
+        server = self.serve(repeat(echo))
+        sdk = self.sdk(server.url, retry_config=None)
+        with mock.patch("threading.Thread.start", side_effect=RuntimeError("can't start new thread")):
+            with self.assertRaisesRegex(errors.ConnectError, "no thread can be started") as caught:
+                asyncio.run(get(sdk, "k"))
+        self.assertIsInstance(caught.exception.__cause__, RuntimeError)
+        self.assertEqual((caught.exception.attempts, caught.exception.maybe_processed), (1, False))
+        self.assertEqual(asyncio.run(get(sdk, "k")).value, "k")
+        self.assertEqual(len(server.requests), 1)
+
     def test_after_a_moment_without_threads_there_are_as_many_as_before(self):
         together = threading.Barrier(4)  # which breaks unless four calls are under way at once
 

@@ -188,6 +188,10 @@ class OutputTest(CommandLineCase):
         self.assertEqual(self.answered(body, "db_query", "sql=s", "--table").splitlines(), [
             "id  name         more", "--  -----------  ----", "1   Ada", "22               [1]", "3   a\\nb\\x1b[2J"])
 
+    def test_the_names_of_columns_drive_no_terminal(self):
+        body = json.dumps({"results": [{"a\x1b[2J": 1}], "count": 1}).encode()
+        self.assertEqual(self.answered(body, "db_query", "sql=s", "--table").splitlines(), ["a\\x1b[2J", "--------", "1"])
+
     def test_no_rows_are_a_table_too_and_what_has_no_rows_is_json(self):
         self.assertEqual(self.answered(b'{"results":[],"count":0}', "db_query", "sql=s", "--table"), "")
         self.assertEqual(self.answered(b'{"exists":true}', "cache_get", "key=k", "--table"), '{"exists": true}\n')
@@ -366,6 +370,11 @@ class HelpTest(CommandLineCase):
         said = "aerostack_lite %s\nsha256 %s\n" % (aerostack_lite.__version__, digest)
         status, output, complaints = self.run_apart("--version")
         self.assertEqual((status, output.decode(), complaints), (0, said, b""))
+
+    def test_the_version_of_a_file_that_was_piped_in_has_no_hash(self):
+        with open(MODULE, "rb") as file:
+            done = subprocess.run([sys.executable, "-", "--version"], stdin=file, stdout=subprocess.PIPE, timeout=PATIENCE_SECONDS)
+        self.assertEqual((done.returncode, done.stdout.decode()), (0, "aerostack_lite %s\n" % aerostack_lite.__version__))
 
 
 class VerboseTest(CommandLineCase):

@@ -2,6 +2,7 @@
 
 import codecs
 import json
+import sys
 import unittest
 import unittest.mock
 from datetime import datetime, timezone
@@ -97,6 +98,10 @@ class Success(DecodeCase):
                 found = decoded(answer('{"value":%s}' % text)).value
                 self.assertTrue(value is None or found == value)
 
+    def test_may_be_wide_for_it_is_depth_that_has_a_limit(self):
+        rows = [{"id": number, "tags": ["[", "{"]} for number in range(1000)]
+        self.assertEqual(decoded(answer(json.dumps({"value": rows}))).value, rows)
+
 
 class HeadersByName(unittest.TestCase):
     def test_any_case_finds_changes_and_removes(self):
@@ -128,6 +133,22 @@ class NotTheJsonOfTheApi(DecodeCase):
                     self.assertIs(error.cause, error.__cause__)
                     self.assertIsInstance(error.cause, ValueError)
                     self.assertEqual(error.body, response.text)
+
+    def test_is_an_error_however_little_stack_is_left(self):
+        def deeper(levels, value):
+            return deeper(levels - 1, value) if levels else decoded(answer('{"value":%s}' % value))
+
+        outcomes = set()
+        for levels in range(sys.getrecursionlimit() - 450, sys.getrecursionlimit(), 10):
+            try:
+                deeper(levels + 50, "1")
+            except RecursionError:
+                break  # no stack is left for any call
+            try:
+                outcomes.add(deeper(levels, "[" * 400 + "]" * 400).exists)
+            except errors.ResponseValidationError as error:
+                outcomes.add(str(error.cause))
+        self.assertTrue(outcomes and outcomes <= {None, "the JSON is nested too deeply"}, outcomes)
 
     def test_of_another_shape_is_an_error_that_names_the_field(self):
         for body, place in (('{"count":"many"}', ("body", "count")), ('{"count":1.5}', ("body", "count")), ('{"results":[{},5]}', ("body", "results", 1)),

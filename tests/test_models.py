@@ -357,6 +357,20 @@ class Subclasses(unittest.TestCase):
 
         self.assertEqual(Prefixed("k").key, "app:k")
 
+    def test_leave_types_of_your_own_to_you(self):
+        class Mine(BaseModel):  # in a file with postponed annotations, and in one without
+            count: "int"
+            place: "collections.OrderedDict"
+            size: int
+
+        mine = Mine(count="5", place="p", size="6")
+        self.assertEqual((mine.count, mine.place, mine.size), (5, "p", "6"))
+        with self.assertRaises(errors.ValidationError):
+            Mine(count="five", place="p", size=6)
+
+    def test_start_from_a_model_without_fields(self):
+        self.assertEqual((repr(BaseModel()), BaseModel().model_dump()), ("BaseModel()", {}))
+
 
 class Enums(unittest.TestCase):
     def test_are_texts(self):

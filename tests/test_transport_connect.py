@@ -7,6 +7,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import tempfile
 import threading
 import unittest
 import warnings
@@ -124,6 +125,30 @@ class ConnectTest(ClientTestCase):
             with resolves_to(("127.0.0.1", free_port()), ("127.0.0.1", server.port)):
                 self.assertEqual(post(self.client, "http://two.test/").content, b"1")
 
+    def test_when_the_first_address_cannot_even_be_tried_the_next_one_answers(self):
+        with ScriptedServer([expect, answer(b"1")]) as server:
+            with resolves_to(("255.255.255.255", 9), ("127.0.0.1", server.port)):
+                self.assertEqual(post(self.client, "http://two.test/").content, b"1")
+
+    def test_where_no_thread_can_be_started_names_are_looked_up_all_the_same(self):
+        asked, start = [], threading.Thread.start
+
+        def start_unless_ours(thread):
+            if threading.current_thread() is threading.main_thread():
+                raise RuntimeError("can't start new thread")
+            start(thread)
+
+        def look_up(host, *more):
+            if isinstance(host, bytes):
+                raise socket.gaierror(socket.EAI_NONAME, "no number")
+            asked.append(host)
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", server.port))]
+
+        with ScriptedServer([expect, answer(b"1")]) as server, mock.patch("socket.getaddrinfo", look_up):
+            with mock.patch("threading.Thread.start", start_unless_ours):
+                self.assertEqual(post(self.client, "http://one.test/").content, b"1")
+        self.assertEqual(asked, ["one.test"])
+
     @unittest.skipUnless(LINUX, "only Linux drops what a full listener cannot queue")
     def test_when_the_first_address_is_dead_the_next_one_answers_within_the_same_budget(self):
         with DeafAddress() as deaf, ScriptedServer([expect, answer(b"1")]) as server, Stopwatch() as took:
@@ -226,6 +251,13 @@ class TlsTest(ClientTestCase):
                     post(client, "https://%s/" % server.netloc, timeout=0.5)
                 self.assertNotIsInstance(caught.exception, TimeoutError)
                 self.assertIn(name, str(caught.exception))
+
+    def test_certificates_that_cannot_be_read_are_an_error_naming_their_file(self):
+        with tempfile.NamedTemporaryFile(suffix=".pem") as file, ScriptedServer([hang]) as server:
+            with mock.patch.dict(os.environ, REQUESTS_CA_BUNDLE=file.name), self.assertRaises(errors.ConnectError) as caught:
+                post(self.client, "https://%s/" % server.netloc, timeout=5.0)
+            self.assertIn("CA file %r cannot be used" % file.name, str(caught.exception))
+            self.assertTrue(caught.exception.permanent)
 
     def test_certificate_variables_are_nothing_to_plain_http(self):
         with mock.patch.dict(os.environ, SSL_CERT_FILE="/no/such/file"), ScriptedServer([expect, answer(b"1")]) as server:

@@ -173,6 +173,11 @@ class ChoiceTest(ProxyCase):
                     self.who_answers(HTTP_PROXY=bad)
                 self.assertIn("HTTP_PROXY", str(caught.exception))
 
+    def test_what_is_no_url_is_refused_when_the_client_is_made(self):
+        for bad in (3128, b"http://proxy:3128", True, ["http://proxy:3128"]):
+            with self.subTest(bad), self.assertRaisesRegex(errors.ArgumentTypeError, "proxy"):
+                self.client(proxy=bad)
+
 
 class CredentialsTest(ProxyCase):
     def with_password(self, proxy):

@@ -80,6 +80,13 @@ class HeaderInjectionTest(LoopbackTestCase):
                     client.send(client.build_request(method, server.url, content=b"{}", timeout=1.0))
             self.assertEqual(server.connections, 0)
 
+    def test_an_option_of_httpx_that_asks_for_something_is_refused(self):
+        with HttpClient() as client:
+            for name, value in (("params", {"a": "1"}), ("files", [b"f"]), ("json", {}.keys)):
+                with self.subTest(name), self.assertRaisesRegex(errors.ArgumentTypeError, name):
+                    client.build_request("POST", "http://127.0.0.1/", **{name: value})
+            self.assertEqual(client.build_request("POST", "http://127.0.0.1/", params={}, files=None).content, b"")
+
 
 class OverrideTest(LoopbackTestCase):
     def test_overriding_leaves_exactly_one_header_whatever_its_case(self):

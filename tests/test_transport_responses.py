@@ -138,6 +138,11 @@ class ChunkTest(ResponseCase):
                 with self.subTest(endless, block=block[:4]):
                     self.assert_refused(CHUNKED + endless, flood(block), timeout=5.0)
 
+    def test_a_line_is_measured_also_when_it_comes_all_at_once(self):
+        whole = b"1;e=%b\r\nx\r\n0\r\n\r\n"
+        self.assertEqual(self.ask(CHUNKED + whole % (b"x" * 8000)).content, b"x")
+        self.assert_refused(CHUNKED + whole % (b"x" * 9000))
+
     def test_tiny_chunks_with_fat_extensions_do_not_pass_for_ever(self):
         with Stopwatch() as took:
             self.assert_refused(CHUNKED, flood((b"1;" + b"e" * 4000 + b"\r\nx\r\n") * 10), timeout=1.0, max_response_bytes=1000)

@@ -85,6 +85,7 @@ _MAX_LINE_BYTES = 8 * 1024  # a chunk's size with its extensions, or one trailer
 _MAX_INTERIM_RESPONSES = 8  # 1xx answers before the final one
 _MAX_REDIRECTS = 5
 _MAX_JSON_DEPTH = 500
+_MAX_PROBLEMS = 100  # told of one list; a hostile answer has millions
 _MAX_CODINGS = 2  # of one body, one upon the other; more is an attack
 _MAX_GZIP_MEMBERS = 1_000
 _MAX_WORKERS = 64  # threads behind the `_async` twins, one for each call under way
@@ -373,15 +374,17 @@ _WIRE_NAMES = {"created_at": "createdAt", "expires_at": "expiresAt", "file_name"
 _SECRET_FIELDS = frozenset(["api_key_auth", "password", "token"])
 
 class _DataclassFields:
-    """Makes a model a real dataclass when someone first asks. Importing dataclasses takes 6 ms; no call needs it."""
-    def __get__(self, instance: object, owner: type) -> Any:
+    """Makes a model a dataclass when someone first asks. Importing dataclasses takes 6 ms; no call needs it."""
+    def __get__(self, instance: object, owner: Any) -> Any:
         if owner in (BaseModel, _Request): raise AttributeError  # they have no fields of their own
         if "_dataclass_fields" not in vars(owner):
             import dataclasses
-            dataclass: Any = dataclasses.dataclass(init=False, repr=False, eq=False)(owner)
-            dataclass._dataclass_fields = vars(owner)["__dataclass_fields__"]
-            del dataclass.__dataclass_fields__  # which would hide this descriptor from the class's heirs
-        return owner._dataclass_fields  # type: ignore
+            members = vars(owner).copy()  # for another thread must not see the class half done
+            for name in ("__dict__", "__weakref__"): members.pop(name, None)
+            made: Any = type(owner)(owner.__name__, owner.__bases__, members)
+            made = dataclasses.dataclass(init=False, repr=False, eq=False)(made)
+            owner.__dataclass_params__, owner._dataclass_fields = made.__dataclass_params__, made.__dataclass_fields__
+        return owner._dataclass_fields
 
 @dataclass_transform(kw_only_default=True, eq_default=False)
 class BaseModel:
@@ -671,6 +674,8 @@ class HttpClient:
                  handlers: Iterable[urllib.request.BaseHandler] = ()) -> None:
         self.headers = Headers(_checked_headers(headers, "headers").items())
         if proxy is not None and proxy is not False: _parse_proxy(proxy, "proxy=")
+        if ssl_context is not None and not hasattr(ssl_context, "wrap_socket"):
+            raise _bad_type("ssl_context", "must be an ssl.SSLContext")
         self._pool = _Pool(proxy, ssl_context, _positive_int("max_connections", max_connections),
                            _positive_int("max_response_bytes", max_response_bytes))
         self._exchange = _urllib_opener(handlers, self._pool.exchange) if handlers else self._pool.exchange
@@ -789,6 +794,9 @@ class AerostackError(Exception):
         import copyreg
         state = dict(self.__dict__, args=self.args)  # OSError with another __init__ loses its args (bpo-26579)
         state.pop("request", None)  # whose headers hold the key
+        raw: Any = state.get("raw_response")
+        if not isinstance(raw, (Response, type(None))):  # httpx's has its request
+            state["raw_response"] = Response(raw.status_code, Headers(raw.headers.items()), _content(raw))
         return copyreg.__newobj__, (type(self),), state  # type: ignore
 
 class errors:
@@ -854,7 +862,8 @@ class errors:
         data: errors.ErrorResponseData
 
         def __init__(self, data: errors.ErrorResponseData, raw_response: Any, body: Optional[str] = None) -> None:
-            super().__init__(_safe_text(str(data.message) or body or raw_response.text), raw_response, body)
+            message = _shortened(str(data.message) or body or raw_response.text)
+            super().__init__(_safe_text(message), raw_response, body)
             self.data = data  # pyright: ignore[reportIncompatibleVariableOverride]
 
     class ResponseValidationError(SDKBaseError):
@@ -946,6 +955,7 @@ def _to_each(convert: Callable[[Any], R], values: Iterable[Any], place: Callable
     for index, value in enumerate(values):
         try: converted.append(convert(value))
         except errors.ValidationError as error: problems += error.within(*place(index, value))
+        if len(problems) >= _MAX_PROBLEMS: break
     if problems: raise errors.ValidationError("", problems)
     return converted
 
@@ -1137,11 +1147,12 @@ def _parse_url(text: str) -> _Url:
 
 def _check_server_url(server_url: Any) -> str:
     """A URL that an operation's path can be appended to."""
-    try: _parse_url(str(server_url))
+    if not isinstance(server_url, str): raise _bad_type("server_url", "must be a string")
+    try: _parse_url(server_url)
     except errors.UnsupportedProtocol as error: raise _bad("server_url", str(error)) from None
     if "?" in server_url or "#" in server_url:
         raise _bad("server_url", "must have no query and no fragment")
-    return server_url.rstrip("/")  # type: ignore
+    return server_url.rstrip("/")
 
 def _shown_url(url: object) -> str:
     """A URL without its secrets."""
@@ -1298,8 +1309,8 @@ class _Stream:
     def report(self, sent: int, total: Optional[int]) -> None:
         try:
             self.progress(sent, total)
-        except errors.RequestError as error:  # of another call, made within: that is none to try this one again for
-            error.permanent, error.never_sent = True, False
+        except Exception as error:
+            _disown(error)
             raise
 
     def blocks(self) -> Iterator[memoryview]:
@@ -1346,7 +1357,9 @@ class _Multipart(_Stream):
         if not name: raise _bad("body.file.fileName", "must not be empty")
         if content_type is None:
             import mimetypes
-            content_type = mimetypes.guess_type(name)[0] or "application/octet-stream"
+            try: content_type = mimetypes.guess_type(name)[0]
+            except ValueError: pass  # Python 3.13 takes a name such as "//[" for a broken URL
+            content_type = content_type or "application/octet-stream"
         if re.search(r"[\x00-\x08\x0a-\x1f\x7f]", content_type):  # which would add headers to the part
             raise _bad("body.file.Content-Type", "has control characters")
         if not callable(self.progress): raise _bad_type("progress", "must be a callable (sent, total)")
@@ -1367,17 +1380,19 @@ def _bytes_or_iterable(content: Any) -> Any:
 
 def _seekable_length(reader: Any) -> Tuple[bool, Optional[int]]:
     """Whether a reader can go back to its start, and how long it is from there."""
-    position = None
+    position = length = None
     try:
         if not getattr(reader, "seekable", lambda: True)(): return False, None
-        position = reader.tell()
-        length = reader.seek(0, 2) or reader.tell()
+        position = int(reader.tell())
+        length = int(reader.seek(0, 2) or reader.tell())
         reader.seek(0)
         if not length and reader.read(1): length = None  # as in /proc, where files have no size
         reader.seek(position)
         return True, length
     except Exception as error:  # a pipe, a socket's file, a bare read(): each says it in its own way
-        if position is None or reader.tell() == position: return False, None
+        try:
+            if position is None or length is None and reader.tell() == position: return False, None
+        except Exception: pass
         raise errors.LocalProtocolError("seeking in the upload's source failed: %r" % error) from error  # half-way
 
 # ---- Retries: call -> model or error, the only place that decides to wait --------------------------------------------
@@ -1412,10 +1427,11 @@ async def _attempts(call: _Call, half: _Blocking) -> Any:
             outcome = await half.send(client, request)
             if outcome is None: raise errors.NoResponseError()
             call.maybe_processed |= not (400 <= outcome.status_code < 500 or outcome.status_code == 503)
-        except (errors.ClosedError, errors.ValidationError):
-            call.attempts -= 1  # which never began
-            raise
         except Exception as error:
+            if getattr(error, "_request", None) not in (None, request): _disown(error)  # of a hook of httpx's
+            if isinstance(error, (errors.ClosedError, errors.ValidationError)) and not hasattr(error, "permanent"):
+                call.attempts -= 1  # which never began
+                raise
             outcome = error
             call.maybe_processed |= not getattr(error, "never_sent", _error_kind(error).never_sent)
         delay = _next_delay(call, outcome, half, started)
@@ -1472,6 +1488,10 @@ def _error_kind(error: BaseException) -> Type[errors.RequestError]:
     kinds = (getattr(errors, base.__name__, None) for base in type(error).__mro__)
     return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, errors.RequestError)),
                 errors.RequestError)
+
+def _disown(error: Exception) -> None:
+    """Mark an error that is none of this call's, for a caller's own code raised it within: no reason to try again."""
+    error.__dict__.update(permanent=True, never_sent=False)
 
 def _jittered_seconds(backoff: BackoffStrategy, attempts: int) -> float:
     """Full jitter: evenly between 0 and the ceiling, so that clients do not come back in step."""
@@ -1576,14 +1596,22 @@ def _urllib_opener(handlers: Iterable[Any], exchange: Callable[[Request], Respon
             headers.update(outer.unredirected_hdrs)
             inner: Request = outer.request.moved(outer.full_url, headers)
             inner.method, inner.content = outer.get_method(), outer.data
-            return exchange(inner)
+            try:
+                return exchange(inner)
+            except Exception as error:
+                outer.failure = error
+                raise
 
         https_open = http_open
 
     def send(request: Request) -> Response:
         outer: Any = urllib.request.Request(request.url, request.content, method=request.method)
         outer.request, outer.headers = request, Headers(request.headers.items())
-        response = opener.open(outer, timeout=request.deadline.seconds)
+        try:
+            response = opener.open(outer, timeout=request.deadline.seconds)
+        except Exception as error:
+            if error is not getattr(outer, "failure", None): _disown(error)
+            raise
         if isinstance(response, Response): return response  # else from a handler, or for a scheme that is not http
         raise errors.NoResponseError()
 
@@ -1843,15 +1871,15 @@ class _Connection:
         if not isinstance(content, _Stream):
             return self.send(b"".join([self.head(request, len(content)), content]))
         length = content.measure()
-        head = self.head(request, length)
+        head = memoryview(self.head(request, length))  # whose repr in a traceback shows no key
         block: Any
         for count, block in enumerate(content):
             if not len(block): continue
             if (count % 4 == 3 or len(block) < _BLOCK_BYTES) and self.has_answer(): return False  # from time to time
             framed = b"%x\r\n%b\r\n" % (len(block), block) if length is None else block
-            framed, head = b"".join([head, framed]) if head else framed, b""
-            if not self.send(framed): return False
-        return self.send(head + (b"0\r\n\r\n" if length is None else b""))
+            if not self.send(b"".join([head, framed]) if head else framed): return False
+            head = head[:0]
+        return self.send(b"".join([head, b"0\r\n\r\n" if length is None else b""]))
 
     def head(self, request: Request, length: Optional[int]) -> bytes:
         """The request line and headers: those given, and what is the connection's to say."""
@@ -1870,12 +1898,12 @@ class _Connection:
 
     def send(self, data: Any) -> bool:
         """Send all of it; False if meanwhile an answer comes, after which a server may stop reading, or the end."""
-        view = memoryview(data)  # whose repr in a traceback shows no key
-        while view:
+        data = memoryview(data)  # whose repr in a traceback shows no key
+        while data:
             left = self.deadline.left(errors.WriteTimeout, "sending the request")
             try:
                 self.sock.settimeout(0)
-                view = view[self.sock.send(view) :]
+                data = data[self.sock.send(data) :]
             except OSError as error:
                 if not _would_block(error):
                     if self.has_answer(): return False
@@ -2119,30 +2147,29 @@ def _inflated(content: bytes, coding: str, max_bytes: int) -> bytes:
     # "deflate" means zlib's format (RFC 9110, 8.4.1.2), though some servers send it bare, without zlib's two bytes.
     bare = coding == "deflate" and (len(content) < 2 or content[0] & 15 != 8 or (content[0] << 8 | content[1]) % 31)
     parts: List[bytes] = []
-    size = members = 0
-    while content.strip(b"\0") if parts else content:  # gzip may have several members, and padding behind them
+    size = members = start = 0
+    end = len(content.rstrip(b"\0"))  # gzip may have several members, and padding behind them
+    while not members or coding == "gzip" and start < end:
         members += 1
         if members > _MAX_GZIP_MEMBERS:
             raise errors.DecodingError("the gzip body has more than %d members" % _MAX_GZIP_MEMBERS)
         inflater = zlib.decompressobj(31 if coding == "gzip" else -15 if bare else 15)
         while not inflater.eof:
+            block = content[start : start + _RECEIVE_BYTES]  # not all, for zlib copies what follows a member
+            if not block: raise errors.DecodingError("the %s body is cut short" % coding)
             try:
-                parts.append(inflater.decompress(content, max_bytes - size + 1))
+                parts.append(inflater.decompress(block, max_bytes - size + 1))
             except zlib.error as error:
                 raise errors.DecodingError("the %s body is broken: %s" % (coding, error)) from error
-            size, content = size + len(parts[-1]), inflater.unconsumed_tail
+            size, start = size + len(parts[-1]), start + len(block) - len(inflater.unused_data)
             if size > max_bytes: raise _too_large(max_bytes)
-            if not content and not inflater.eof: raise errors.DecodingError("the %s body is cut short" % coding)
-        content = inflater.unused_data if coding == "gzip" else b""
     return b"".join(parts)
 
 def _decode(operation: Operation, response: Any) -> Any:
     """What the caller gets for a response, whichever client it came from: the operation's model, or an error."""
     status, content_type = response.status_code, response.headers.get("content-type", "")
     is_json = content_type.partition(";")[0].strip().lower() == "application/json"
-    content = getattr(response, "content", None)
-    if not isinstance(content, bytes):  # a fake may have only the text
-        content = str(response.text).encode("utf-8", "surrogatepass")
+    content = _content(response)
     if 200 <= status < 300:
         try:
             value = _parse_json(content, _charset(response.headers)) if content.strip() else {}
@@ -2159,6 +2186,10 @@ def _decode(operation: Operation, response: Any) -> Any:
     location = response.headers.get("location") if 300 <= status < 400 else None
     target = ", a redirect to " + _shortened(_shown_url(location).partition("?")[0], 500) if location else ""
     raise errors.SDKError("Unexpected response received" + target, response)
+
+def _content(response: Any) -> bytes:
+    content = getattr(response, "content", None)  # a fake may have only the text
+    return content if isinstance(content, bytes) else str(response.text).encode("utf-8", "surrogatepass")
 
 def _charset(headers: Any) -> str:
     """The charset that a body's type names, of those that text is in (idna and punycode take quadratic time)."""
@@ -2184,7 +2215,8 @@ def _check_depth(text: str) -> None:
     """json's own limit is above what a small thread stack holds, on Python 3.12 and later (gh-113655)."""
     if text.count("[") + text.count("{") <= _MAX_JSON_DEPTH: return
     depth = 0
-    for bracket in re.sub(r'"(?:[^"\\]|\\.)*"?|[^][{}"]+', "", text):
+    text = text.replace("\\\\", "").replace('\\"', "")  # for a pattern with alternatives takes memory per character
+    for bracket in re.sub(r'"[^"]*"?|[^][{}"]+', "", text):
         depth += 1 if bracket in "[{" else -1
         if depth > _MAX_JSON_DEPTH: raise ValueError("the JSON is nested too deeply")
 
@@ -2453,7 +2485,8 @@ def _main(arguments: Optional[List[str]] = None) -> int:
     """One operation from a shell. Exit: 0 done, 1 the API said no, 2 wrong usage, 3 no answer."""
     arguments = sys.argv[1:] if arguments is None else arguments
     for name in ("stdin", "stdout", "stderr"):  # None where the shell closed them
-        if getattr(sys, name) is None: setattr(sys, name, open(os.devnull, "r+", encoding="utf-8"))
+        if getattr(sys, name) is None:  # reading is an error, not empty
+            setattr(sys, name, open(os.open(os.devnull, os.O_RDWR), "w", encoding="utf-8", closefd=False))
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")  # pyright: ignore  # for a terminal with few characters
     parser = _argument_parser()
@@ -2556,6 +2589,7 @@ def _parse_field(text: str, operation: str) -> Tuple[str, Any]:
         try: return name[:-1], _parse_json(value.encode())
         except ValueError as error: raise _bad(name[:-1], "is not JSON: %s" % error) from None
     if not value.startswith("@"): return name, value
+    if value == "@-" and not sys.stdin.readable(): raise _bad(name, "cannot be read: standard input is closed")
     if operation == "storage_upload" and name == "file":
         import pathlib
         return name, sys.stdin.buffer if value == "@-" else pathlib.Path(value[1:])
@@ -2590,7 +2624,9 @@ def _show_progress(sent: int, total: Optional[int]) -> None:
     print("\r%s%.1f MiB" % (bar, sent / 2**20), end="\n" if sent == total else "", file=sys.stderr, flush=True)
 
 class _StderrLogger:
-    def debug(self, message: str, *values: Any, **_: Any) -> None: print(message % values, file=sys.stderr)
+    def debug(self, message: str, *values: Any, **_: Any) -> None:
+        try: print(message % values, file=sys.stderr)
+        except OSError: pass  # nobody reads it
 
 # ---- Official names: the import paths of the official SDK ------------------------------------------------------------
 # Saved as aerostack.py, `from aerostack.utils import RetryConfig` works; so it does under any other name of this file.

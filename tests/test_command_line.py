@@ -322,13 +322,24 @@ class EndingTest(CommandLineCase):
         self.write("a.jpg", b"picture")
         for line, closed, ending in (
             ("cache_get key=k", ">&-", (0, b"", b"")), ("db_query sql=s --table", ">&-", (0, b"", b"")),
-            ("storage_upload key=k file=@a.jpg", "2>&-", (0, b"{}\n", b"")), ("storage_upload key=k file=@-", "<&-", (0, b"{}\n", b"")),
-            ("cache_get key=@-", "<&-", (0, b"{}\n", b"")), ("cache_get", "2>&-", (2, b"", b"")),
+            ("storage_upload key=k file=@a.jpg", "2>&-", (0, b"{}\n", b"")), ("cache_get key=k", "<&-", (0, b"{}\n", b"")),
+            ("storage_upload key=k file=@-", "<&-", (2, b"", b"aerostack_lite: file: cannot be read: standard input is closed\n")),
+            ("cache_get key=@-", "<&-", (2, b"", b"aerostack_lite: key: cannot be read: standard input is closed\n")),
+            ("cache_get", "2>&-", (2, b"", b"")),
         ):
             with self.subTest(line + closed), ScriptedServer([expect, answer()]) as server:
-                command = ["sh", "-c", '"$@" ' + closed, "sh", sys.executable, MODULE, "--server-url", server.url] + line.split()
+                command = ["sh", "-c", '"$@" ' + closed, "sh", sys.executable, "-W", "error", "-X", "dev", MODULE, "--server-url", server.url] + line.split()
                 done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=PATIENCE_SECONDS)
                 self.assertEqual((done.returncode, done.stdout, done.stderr), ending)
+
+    def test_a_log_that_nobody_reads_keeps_nothing_from_being_sent(self):
+        with ScriptedServer([expect, answer(b'{"success":true}')]) as server:
+            reader, writer = os.pipe()
+            os.close(reader)
+            command = [sys.executable, MODULE, "--server-url", server.url, "--verbose", "cache_set", "key=k", "value=v"]
+            done = subprocess.run(command, stdout=subprocess.PIPE, stderr=writer, timeout=PATIENCE_SECONDS)
+            os.close(writer)
+        self.assertEqual((done.returncode, done.stdout, len(server.requests)), (0, b'{"success": true}\n', 1))
 
     def test_the_status_is_the_program_s_too(self):
         with ScriptedServer(repeat(expect, answer(status="400 No"))) as server:

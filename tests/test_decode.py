@@ -3,6 +3,7 @@
 import codecs
 import json
 import sys
+import tracemalloc
 import unittest
 import unittest.mock
 from datetime import datetime, timezone
@@ -102,6 +103,13 @@ class Success(DecodeCase):
         rows = [{"id": number, "tags": ["[", "{"]} for number in range(1000)]
         self.assertEqual(decoded(answer(json.dumps({"value": rows}))).value, rows)
 
+    def test_takes_no_more_memory_where_its_depth_must_be_counted(self):
+        text = '{"value":[%s"%s"]}' % ("[]," * 1000, 'a\\\\\\"[[[' * 100_000)
+        tracemalloc.start()
+        self.addCleanup(tracemalloc.stop)
+        self.assertEqual(len(decoded(answer(text)).value), 1001)
+        self.assertLess(tracemalloc.get_traced_memory()[1], 20 * len(text))
+
 
 class HeadersByName(unittest.TestCase):
     def test_any_case_finds_changes_and_removes(self):
@@ -159,6 +167,10 @@ class NotTheJsonOfTheApi(DecodeCase):
                     self.assertIsInstance(error.cause, errors.ValidationError)
                     self.assertEqual([problem["loc"] for problem in error.cause.errors()], [place])
                     self.assertIn("1 validation error for DbQueryResult", str(error))
+
+    def test_with_very_much_that_is_wrong_tells_a_hundred(self):
+        error = self.error(errors.ResponseValidationError, answer('{"results":[%s]}' % ",".join("1" * 100_000)), "db_query", "database")
+        self.assertEqual((error.cause.error_count(), error.cause.problems[-1][0]), (100, ("body", "results", 99)))
 
     def test_never_quotes_a_value(self):
         error = self.error(errors.ResponseValidationError, answer('{"token":["sesame"],"user":"sesame"}'), "auth_signin", "authentication")
@@ -254,6 +266,11 @@ class TheMessage(DecodeCase):
             error = self.error(errors.SDKError, answer("\u00e9" * length, 500))
             self.assertEqual(str(error), "API error occurred: Status 500. Body: " + "\u00e9" * 10_000 + tail)
             self.assertEqual(error.body, "\u00e9" * length)
+
+    def test_of_the_api_itself_is_cut_too(self):
+        error = self.error(errors.ErrorResponse, answer(json.dumps({"code": "C", "message": "m" * 20_000}), 401), "auth_signin", "authentication")
+        self.assertEqual(str(error), "m" * 10_000 + "...and 10000 more chars")
+        self.assertEqual(len(error.data.message), 20_000)
 
     def test_of_nine_megabytes_stays_small_and_quick(self):
         error = self.error(errors.SDKError, answer(b"x" * 9_000_000, 500))

@@ -103,6 +103,18 @@ class EveryError(unittest.TestCase):
         for error in (errors.ReadError("m", request=request), errors.SDKError("m", aerostack_lite.Response(500, request=request))):
             self.assertNotIn(b"sesame", pickle.dumps(error))
 
+    def test_of_a_foreign_response_too(self):
+        class Foreign:  # as httpx's does, it knows its request
+            status_code, text, headers, request = 500, "t\u00e9xt", {"Content-Type": "text/plain"}, "sesame"
+
+        error = errors.SDKError("m", Foreign())
+        error.raw_response.request = Headers([("X-Aerostack-Key", "sesame")])
+        again = pickle.loads(pickle.dumps(error))
+        self.assertNotIn(b"sesame", pickle.dumps(error))
+        raw = again.raw_response
+        self.assertEqual((raw.status_code, raw.text, raw.headers["content-type"]), (500, "t\u00e9xt", "text/plain"))
+        self.assertEqual((str(again), again.body), (str(error), error.body))
+
     def test_goes_into_a_set(self):
         for kind in ALL:
             error = sample(kind)

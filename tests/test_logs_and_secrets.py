@@ -25,7 +25,7 @@ from unittest import mock
 import aerostack_lite
 from aerostack_lite import SDK, AsyncHttpClient, HttpClient, errors, models
 from tests.newcomer import MODULE, PATIENCE_SECONDS
-from tests.scripted_server import LoopbackTestCase, ScriptedServer, answer, close, expect, free_port, hang, repeat, reset
+from tests.scripted_server import LoopbackTestCase, ScriptedServer, answer, close, expect, free_port, hang, repeat, reset, until_gone
 
 SECRETS = {name: "planted-%s-7f3a" % name for name in ("key", "password", "token", "proxy", "url", "header", "cookie")}
 FORMS = {name + how: form for name, secret in SECRETS.items() for how, form in (
@@ -259,6 +259,25 @@ class SecretsTest(LogCase):
         with ScriptedServer([expect, hang]) as server:
             self.call_both_ways("storage", OPERATIONS[-1][1], {"key": "k", "file": Reader()}, None, shown, server_url=server.url)
         self.assert_nothing_leaks(shown)
+
+    def test_garbage_while_a_large_request_goes_out_takes_no_secret_along(self):
+        shown, request = Shown(), dict(REQUESTS["cache_set"], key="k" * (8 << 20))
+        with ScriptedServer([lambda peer: peer.read(10), b"SSH-2.0-OpenSSH\r\n", hang]) as server:
+            self.call_both_ways("cache", OPERATIONS[4][1], request, None, shown, server_url=server.url, retries=None)
+        self.assert_nothing_leaks(shown)
+
+    def test_a_progress_that_fails_takes_no_secret_along(self):
+        for at in (0, 1):
+            def progress(sent, total):
+                if sent >= at:
+                    raise OSError("no terminal")
+
+            for content in (b"content", iter([b"content"])):
+                shown = Shown()
+                with ScriptedServer([until_gone]) as server:
+                    request = {"key": "k", "file": content, "progress": progress}
+                    self.call_both_ways("storage", OPERATIONS[-1][1], request, None, shown, server_url=server.url)
+                self.assert_nothing_leaks(shown)
 
     def test_a_client_of_your_own_that_fails_takes_no_secret_along(self):
         class Client:

@@ -9,8 +9,10 @@ import fractions
 import json
 import math
 import pickle
+import sys
 import types
 import unittest
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date, datetime, timedelta, timezone
 
 import aerostack_lite
@@ -335,6 +337,15 @@ class Dataclasses(unittest.TestCase):
 
         self.assertEqual([field.name for field in dataclasses.fields(Fresher(key="k"))], ["key"])
         self.assertEqual([field.name for field in dataclasses.fields(Fresh)], ["key"])
+
+    def test_are_so_for_many_threads_that_ask_first_at_once(self):
+        self.addCleanup(sys.setswitchinterval, sys.getswitchinterval())
+        sys.setswitchinterval(1e-6)
+        with ThreadPoolExecutor(4) as threads:
+            for _ in range(50):
+                fresh = type("Fresh", (models.User,), {"__annotations__": {"extra%d" % number: "Optional[str]" for number in range(20)}})
+                for fields in threads.map(dataclasses.fields, [fresh] * 4):
+                    self.assertEqual(len(fields), 25)
 
 
 class Subclasses(unittest.TestCase):

@@ -76,6 +76,11 @@ class ExactBytes(UploadCase):
                 self.assertEqual(server.received[-1].parts[0],
                                  (b'Content-Disposition: form-data; name="key"', key.encode()))
 
+    def test_a_name_that_is_a_broken_url_is_a_name(self):
+        server = self.serve()
+        self.upload(server, b"x", file_name="//[draft] a.jpg")
+        self.assertIn(b'filename="//[draft] a.jpg"', server.received[0].file_head)
+
     def test_the_type_is_the_given_one_else_guessed_from_the_name_else_octet_stream(self):
         server = self.serve()
         sdk = self.sdk(server)

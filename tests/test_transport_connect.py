@@ -259,6 +259,11 @@ class TlsTest(ClientTestCase):
             self.assertIn("CA file %r cannot be used" % file.name, str(caught.exception))
             self.assertTrue(caught.exception.permanent)
 
+    def test_what_is_no_context_is_refused_when_the_client_is_made(self):
+        for bad in ("/path/to/ca.pem", True, []):
+            with self.subTest(bad), self.assertRaisesRegex(errors.ArgumentTypeError, "ssl_context"):
+                HttpClient(ssl_context=bad)
+
     def test_certificate_variables_are_nothing_to_plain_http(self):
         with mock.patch.dict(os.environ, SSL_CERT_FILE="/no/such/file"), ScriptedServer([expect, answer(b"1")]) as server:
             client = HttpClient()

@@ -6,7 +6,8 @@ import urllib.request
 
 from aerostack_lite import SDK, BackoffStrategy, HttpClient, RetryConfig, errors
 from tests.scripted_server import (
-    LoopbackTestCase, ScriptedServer, answer, close, expect, half_close, hang, header, post, repeat, until_gone,
+    LoopbackTestCase, ScriptedServer, answer, close, expect, free_port, half_close, hang, header, post, repeat,
+    until_gone,
 )
 
 FOUND = answer(b'{"exists":false}')
@@ -144,6 +145,15 @@ class ServerUrlTest(LoopbackTestCase):
             with self.subTest(host), self.assertRaises(errors.AerostackError):
                 SDK("key", server_url="http://%s/v1" % host)
 
+    def test_what_only_looks_like_one_is_refused_as_well(self):
+        class Looks:
+            def __str__(self):
+                return "http://127.0.0.1:9/"
+
+        for bad in (Looks(), 5, b"http://127.0.0.1:9/", ["http://127.0.0.1:9/"]):
+            with self.subTest(bad), self.assertRaisesRegex(errors.ArgumentTypeError, "server_url"):
+                SDK("key").cache.cache_get(key="a", server_url=bad)
+
     def test_a_bad_one_for_one_call_is_refused_at_the_call(self):
         with ScriptedServer([expect, FOUND]) as server, SDK("key", server_url=server.url) as sdk:
             for service, name, fields in OPERATIONS:
@@ -250,6 +260,26 @@ class HandlersTest(LoopbackTestCase):
         with ScriptedServer([expect, FOUND]) as server, HttpClient(handlers=[Greets()]) as client:
             SDK("key", server_url=server.url, client=client).cache.cache_get(key="a")
         self.assertIn("\u20ac".encode(), server.requests[0])
+
+    def test_a_call_made_within_a_handler_that_fails_repeats_nothing(self):
+        nobody = SDK("key", server_url="http://127.0.0.1:%d" % free_port(), retry_config=None)
+
+        class Audits(urllib.request.BaseHandler):
+            def http_response(self, request, response):
+                nobody.queue.queue_enqueue(type="audit", data={})
+
+        with ScriptedServer(repeat(expect, FOUND)) as server, HttpClient(handlers=[Audits()]) as client:
+            with self.assertRaises(errors.ConnectError) as caught:
+                SDK("key", server_url=server.url, client=client).database.db_query(sql="INSERT")
+            self.assertEqual((len(server.requests), caught.exception.attempts, caught.exception.maybe_processed), (1, 1, True))
+
+    def test_behind_handlers_a_call_is_tried_again_as_ever(self):
+        port = free_port()
+        with HttpClient(handlers=[urllib.request.BaseHandler()]) as client, self.assertRaises(errors.ConnectError) as caught:
+            retries = RetryConfig("backoff", BackoffStrategy(1, 1, 1, 50), True)
+            SDK("key", server_url="http://127.0.0.1:%d" % port, client=client, retry_config=retries).cache.cache_get(key="a")
+        self.assertGreater(caught.exception.attempts, 1)
+        self.assertFalse(caught.exception.maybe_processed)
 
     def test_a_handler_that_makes_requests_or_responses_of_its_own_is_an_error_of_ours(self):
         class Request(urllib.request.BaseHandler):

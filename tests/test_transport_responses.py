@@ -292,6 +292,13 @@ class CapTest(ResponseCase):
                 pass
         self.assertLess(took.seconds, 0.7)
 
+    def test_neither_do_many_members_with_much_behind_them(self):
+        members, much = gzip.compress(b"") * 990, bytes(8 * MEBIBYTE)
+        for behind, content in ((much, b""), (gzip.compress(much, 0), much)):
+            with Stopwatch(time.process_time) as took:
+                self.assertEqual(self.ask(answer(members + behind, "Content-Encoding: gzip")).content, content)
+            self.assertLess(took.seconds, 0.7)
+
     def test_coding_upon_coding_costs_no_time(self):
         body = gzip.compress(gzip.compress(gzip.compress(b"") * 60000))
         with Stopwatch(time.process_time) as took:

@@ -296,6 +296,32 @@ class FailingSources(UploadCase):
         member = zipfile.ZipFile(io.BytesIO(bytes(broken))).open("a.txt")
         self.assertIsInstance(self.fails_once(member, errors.LocalProtocolError).__cause__, zipfile.BadZipFile)
 
+    def test_one_that_cannot_find_back_is_no_empty_file(self):
+        class NoWayBack(io.BytesIO):
+            def seek(self, offset, whence=0):
+                if not whence:
+                    raise EOFError("no way back")
+                return super().seek(offset, whence)
+
+        class Forgets(io.BytesIO):
+            told = False
+
+            def seek(self, offset, whence=0):
+                raise EOFError("no way at all")
+
+            def tell(self):
+                if self.told:
+                    raise RuntimeError("I forget")
+                self.told = True
+                return super().tell()
+
+        for make in (NoWayBack, Forgets):
+            for position in (0, 5, 8):
+                source = make(b"precious")
+                io.BytesIO.seek(source, position)
+                with self.subTest(make.__name__, position=position):
+                    self.assertIsInstance(self.fails_once(source, errors.LocalProtocolError).__cause__, EOFError)
+
     def test_one_that_holds_more_than_it_said_is_cut_or_refused(self):
         for announced, real in ((200000, 300000), (1000, MIB), (5, 6)):
             with self.subTest(announced=announced, real=real):
@@ -512,16 +538,19 @@ class Progress(UploadCase):
                     self.assertGreater(len(sent), 2)
 
     def test_a_call_made_within_it_that_fails_ends_the_upload(self):
-        nobody, told = self.enterContext(SDK("key", server_url="http://127.0.0.1:1", retry_config=None)), []
+        nobody, closed = (self.enterContext(SDK("key", server_url="http://127.0.0.1:1", retry_config=None)) for _ in range(2))
+        closed.close()
+        for sdk, kind in ((nobody, errors.ConnectError), (closed, errors.ClosedError)):
+            told = []
 
-        def progress(sent, total):
-            told.append(sent)
-            if sent:
-                nobody.cache.cache_get(key="k")
+            def progress(sent, total):
+                told.append(sent)
+                if sent:
+                    sdk.cache.cache_get(key="k")
 
-        with self.assertRaises(errors.ConnectError) as caught:
-            self.upload(self.serve(), b"x", retries=QUICK, progress=progress)
-        self.assertEqual((len(told), caught.exception.attempts, caught.exception.maybe_processed), (2, 1, True))
+            with self.assertRaises(kind) as caught:
+                self.upload(self.serve(), b"x", retries=QUICK, progress=progress)
+            self.assertEqual((len(told), caught.exception.attempts, caught.exception.maybe_processed), (2, 1, True))
 
     def test_small_and_empty_uploads_end_at_their_total_too(self):
         for content in (b"", b"x"):
@@ -557,7 +586,10 @@ class Progress(UploadCase):
         self.assertLess(seen[-1][0], seen[-1][1])
 
     def test_an_exception_in_it_aborts_the_upload_and_nothing_else(self):
-        for boom in (RuntimeError("enough"), ConnectionResetError("not the network's")):
+        class ConnectTimeout(OSError):
+            """As other libraries name theirs."""
+
+        for boom in (RuntimeError("enough"), ConnectionResetError("not the network's"), ConnectTimeout("another server's")):
             for twin in BOTH_TWINS:
                 with self.subTest(boom=boom, twin=twin):
                     server = self.serve()

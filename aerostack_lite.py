@@ -90,6 +90,7 @@ _MAX_CODINGS = 2  # of one body, one upon the other; more is an attack
 _MAX_GZIP_MEMBERS = 1_000
 _MAX_WORKERS = 64  # threads behind the `_async` twins, one for each call under way
 _MAX_SHOWN_CHARS = 10_000  # of a body in an error's text or a log; the official SDK's number
+_MAX_MESSAGE_CHARS = 1_000_000  # of the API's own message, which the official SDK shows whole
 _NEXT_ADDRESS_SECONDS = 0.25  # RFC 8305, 5: how long an address may stay silent before the next is tried as well
 _RECEIVE_BYTES = 64 * 1024
 _BLOCK_BYTES = 64 * 1024  # of an upload, at a time: what stays in a cache; larger ones were slower over loopback
@@ -862,7 +863,7 @@ class errors:
         data: errors.ErrorResponseData
 
         def __init__(self, data: errors.ErrorResponseData, raw_response: Any, body: Optional[str] = None) -> None:
-            message = _shortened(str(data.message) or body or raw_response.text)
+            message = _shortened(str(data.message) or body or raw_response.text, _MAX_MESSAGE_CHARS)
             super().__init__(_safe_text(message), raw_response, body)
             self.data = data  # pyright: ignore[reportIncompatibleVariableOverride]
 
@@ -2230,7 +2231,7 @@ _SHOWN_HEADERS = frozenset(["accept", "accept-encoding", "connection", "content-
                             "content-type", "date", "host", "retry-after", "server", "transfer-encoding", "user-agent",
                             "x-request-id"])
 _SECRET_MEMBER = re.compile(r'(?i)("[^"\\]{0,40}(?:passw|secret|token|api_?key|authoriz|cookie)[^"\\]{0,40}"\s*:\s*)'
-                            r'"(?:[^"\\]|\\.)*"?')
+                            r'"[^"\\]*(?:\\.[^"\\]*)*"?')
 
 def _default_logger() -> Optional[Logger]:
     """logging.getLogger("aerostack_lite") where that would say anything; a program that logs has imported logging."""

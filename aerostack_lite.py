@@ -2501,7 +2501,7 @@ def _main(arguments: Optional[List[str]] = None) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # the reader of our output had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard(sys.stdout)
         return 0
     except (OSError, ValueError, EOFError, AerostackError) as error:
         no_answer = isinstance(error, (errors.RequestError, errors.NoResponseError))
@@ -2624,10 +2624,14 @@ def _show_progress(sent: int, total: Optional[int]) -> None:
     _show_progress.unfinished = sent != total  # type: ignore
     print("\r%s%.1f MiB" % (bar, sent / 2**20), end="\n" if sent == total else "", file=sys.stderr, flush=True)
 
+def _discard(stream: Any) -> None:
+    """From now on, what is written to a stream that nobody reads goes nowhere, and its end is no error."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
 class _StderrLogger:
     def debug(self, message: str, *values: Any, **_: Any) -> None:
-        try: print(message % values, file=sys.stderr)
-        except OSError: pass  # nobody reads it
+        try: print(message % values, file=sys.stderr, flush=True)
+        except OSError: _discard(sys.stderr)
 
 # ---- Official names: the import paths of the official SDK ------------------------------------------------------------
 # Saved as aerostack.py, `from aerostack.utils import RetryConfig` works; so it does under any other name of this file.

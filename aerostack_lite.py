@@ -694,6 +694,8 @@ class HttpClient:
         every = Headers({**every, **_checked_headers(headers, "headers")}.items())
         if content is None or isinstance(content, str):
             content = (content or "").encode()
+        elif isinstance(content, _Blocks):  # by way of a client of yours that hands on to this one
+            content = content.content
         elif not isinstance(content, (bytes, _Stream)):
             content = _bytes_or_iterable(content)
             if not isinstance(content, memoryview): content = _Stream(content)
@@ -851,12 +853,13 @@ class errors:
     class SDKError(SDKBaseError):
         def __init__(self, message: str, raw_response: Any, body: Optional[str] = None,
                      data: Optional[errors.ErrorResponseData] = None) -> None:
-            shown = _shortened(body or raw_response.text or '""')
+            text = body or raw_response.text  # once, for some charsets take their time
+            shown = _shortened(text or '""')
             kind = _shortened(raw_response.headers.get("content-type", '""'), 500)
             kind = '"%s"' % kind if " " in kind else kind
             kind = "" if kind == "application/json" else " Content-Type " + kind
             message = "%sStatus %d%s. Body: %s" % (message and message + ": ", raw_response.status_code, kind, shown)
-            super().__init__(_safe_text(message.strip()), raw_response, body)
+            super().__init__(_safe_text(message.strip()), raw_response, text if body is None else body)
             self.data = data
 
     class ErrorResponse(SDKBaseError):
@@ -987,7 +990,7 @@ def _to_integer(value: Any) -> int:
         if hasattr(value, "__index__"): return int(value.__index__())
         if isinstance(value, (str, bytes, bytearray)):
             text = value if isinstance(value, str) else value.decode("latin-1")
-            if re.fullmatch(r"\s*[+-]?[0-9]+(_[0-9]+)*(\.0+)?\s*", text): return int(text.partition(".")[0])
+            if re.fullmatch(r"\s*[+-]?[0-9_]+(\.0+)?\s*", text): return int(text.partition(".")[0])
         elif value == value // 1 and (not isinstance(value, float) or abs(value) < 2.0**63):  # float, Decimal, Fraction
             return int(value)
     except (ValueError, TypeError, ArithmeticError):  # over 4,300 digits; no number; NaN or infinite
@@ -1012,7 +1015,7 @@ def _to_datetime(value: Any) -> datetime:
 
 def parse_datetime(datetime_string: str) -> datetime:
     """A datetime from RFC 3339 text or from Unix time as text; naive if the text has no offset. Raises ValueError."""
-    if re.fullmatch(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)", datetime_string):
+    if re.fullmatch(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)", datetime_string):
         return _unix_time(float(datetime_string) if "." in datetime_string else int(datetime_string))
     match = re.fullmatch(r"([0-9]{4})-([0-9]{2})-([0-9]{2})"
                          r"(?:[Tt _]([0-9]{2}):([0-9]{2})(?::([0-9]{2})(?:[.,]([0-9]+))?)?"
@@ -1118,7 +1121,8 @@ def _filled_template(server_url: Any, url_params: Mapping[str, str]) -> Any:
 # An http or https URL (RFC 3986), checked and taken apart once. The host is in lower case, IPv6 without brackets;
 # authority is host:port as given; authorization what user:password@ means (RFC 7617), which text lacks and shown hides;
 # target the path and query.
-_Url = collections.namedtuple("_Url", "scheme host port authority authorization target text shown")
+class _Url(collections.namedtuple("_Url", "scheme host port authority authorization target text shown")):
+    def __repr__(self) -> str: return str(self.shown)
 
 @functools.lru_cache(maxsize=64)
 def _parse_url(text: str) -> _Url:
@@ -1209,10 +1213,11 @@ def _json_bytes(model: BaseModel, title: str) -> bytes:
 def _plain(value: Any, path: str, above: Tuple[int, ...] = ()) -> Any:
     """A value as dicts, lists, strings, numbers, booleans and None. ValidationError says where that is impossible."""
     if value is None or isinstance(value, (str, int)) and not isinstance(value, Enum): return value
+    path = path[:200]  # it grows with every level
     if isinstance(value, float):
         if value - value == 0: return value
         raise _bad(path, "is NaN or infinite, which JSON cannot say")
-    if id(value) in above or len(above) > 250: raise _bad(path[:80], "holds itself, or is nested too deeply")
+    if id(value) in above or len(above) > 250: raise _bad(path, "holds itself, or is nested too deeply")
     above += (id(value),)
     if isinstance(value, dict):
         return {_plain_key(key, path): _plain(item, "%s.%s" % (path, key), above) for key, item in value.items()}
@@ -1275,7 +1280,7 @@ class _Stream:
         self.argument, self.progress = argument, progress or (lambda sent, total: None)
         self.is_path, self.is_reader = isinstance(source, os.PathLike), hasattr(source, "read")
         self.source = source if self.is_path or self.is_reader else _bytes_or_iterable(source)
-        self.rereadable = hasattr(self.source, "__len__")  # an iterable without may be spent after one walk
+        self.rereadable = hasattr(self.source, "__getitem__")  # an iterable without may be spent after one walk
         self.source_length = len(self.source) if isinstance(self.source, memoryview) else None
         self.measured = self.started = False
 
@@ -1411,10 +1416,12 @@ async def _perform(half: _Blocking, configuration: SDKConfiguration, operation: 
         return await _attempts(call, half)
     except AerostackError as error:
         if call is not None: _annotate(error, call, half.wall())
-        options.clear()  # from here down, locals hold keys and passwords, which error trackers would send home
+        # From here down, locals hold keys and passwords, which error trackers would send home.
         cause = None if isinstance(error, errors.LocalProtocolError) else error.__cause__  # or a reader failed
         while cause is not None: cause.__traceback__, cause = None, cause.__cause__
         raise error.with_traceback(None)  # noqa: B904  # it is the same one
+    finally:
+        options.clear()  # which may hold a password, whatever was raised
 
 async def _attempts(call: _Call, half: _Blocking) -> Any:
     """Attempts, until there is an answer to decode or an error to raise."""
@@ -1429,7 +1436,7 @@ async def _attempts(call: _Call, half: _Blocking) -> Any:
             if outcome is None: raise errors.NoResponseError()
             call.maybe_processed |= not (400 <= outcome.status_code < 500 or outcome.status_code == 503)
         except Exception as error:
-            if getattr(error, "_request", None) not in (None, request): _disown(error)  # of a hook of httpx's
+            if _is_of_another_call(error, request): _disown(error)
             if isinstance(error, (errors.ClosedError, errors.ValidationError)) and not hasattr(error, "permanent"):
                 call.attempts -= 1  # which never began
                 raise
@@ -1490,6 +1497,11 @@ def _error_kind(error: BaseException) -> Type[errors.RequestError]:
     return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, errors.RequestError)),
                 errors.RequestError)
 
+def _is_of_another_call(error: Exception, request: Any) -> bool:
+    """Whether a client's error is of a call made within it: one of ours, or one that a hook of httpx's made."""
+    about = getattr(getattr(error, "_request", None), "url", None)
+    return about not in (None, getattr(request, "url", about)) or getattr(error, "request_id", None) is not None
+
 def _disown(error: Exception) -> None:
     """Mark an error that is none of this call's, for a caller's own code raised it within: no reason to try again."""
     error.__dict__.update(permanent=True, never_sent=False)
@@ -1521,6 +1533,7 @@ def _annotate(error: AerostackError, call: _Call, wall_seconds: float) -> None:
     error.retry_after = _retry_after_seconds(error, wall_seconds)
     if isinstance(error, errors.RequestError) and error.connection_lost and call.maybe_processed:
         error.message += "; the request may have been processed"
+    if error.data is not None: error.data.message = _without(call.secrets, error.data.message)
     if call.consumed: error.message += "; not tried again, for the upload's source cannot be read twice"
     if isinstance(error, (errors.RequestError, errors.SDKBaseError)):
         error.message = _without(call.secrets, error.message)
@@ -1540,15 +1553,17 @@ class _Blocking:
 
     async def build(self, call: _Call) -> Tuple[Any, Any]:
         """The client, and its request for all attempts."""
-        client, content, headers, options = self.client, call.content, call.headers, {}
+        client, options = self.client, {}  # and no locals that hold a key or password
         if client is None: raise errors.ClosedError("the SDK is closed")
         ours = isinstance(client, HttpClient)
         if call.timeout_seconds is not None:  # or the client's own timeout holds
             options["timeout"] = call.timeout_seconds if ours or call.timeout_seconds < _FOREVER else None
-        if not ours and isinstance(content, _Multipart):
-            length, content = await self.aside(content.measure), self.foreign(content)
-            headers = headers if length is None else dict(headers, **{"Content-Length": str(length)})
-        return client, client.build_request("POST", call.url, content=content, headers=headers, **options)
+        if not ours and isinstance(call.content, _Multipart):
+            length = await self.aside(call.content.measure)
+            if length is not None: call.headers["Content-Length"] = str(length)
+            options["content"] = self.foreign(call.content)
+        return client, client.build_request(
+            "POST", call.url, **{"content": call.content, "headers": call.headers, **options})
 
     def foreign(self, content: _Stream) -> Any: return _Blocks(content)
     async def aside(self, function: Callable[[], R]) -> R: return function()
@@ -1828,10 +1843,11 @@ class _Connection:
 
     def open_tunnel(self, proxy: _Url, target: str) -> None:
         """CONNECT (RFC 9110, 9.3.6), with a Host header on every Python (gh-66897); any 2xx is a yes."""
-        credentials = "Proxy-Authorization: %s\r\n" % proxy.authorization if proxy.authorization else ""
+        credentials = "Proxy-Authorization: %s\r\n" if proxy.authorization else "%s"
         failed = "the proxy %s opened no tunnel to %s: " % (proxy.shown, target)
         try:
-            self.send(("CONNECT %s HTTP/1.1\r\nHost: %s\r\n%s\r\n" % (target, target, credentials)).encode())
+            head = "CONNECT %s HTTP/1.1\r\nHost: %s\r\n" + credentials + "\r\n"
+            self.send((head % (target, target, proxy.authorization)).encode())
             _, status, reason, _ = self.read_head()
         except errors.TimeoutException as error:
             raise errors.ConnectTimeout(failed + error.message) from error
@@ -1962,9 +1978,9 @@ class _Connection:
         try:
             self.sock.settimeout(left)
             data: bytes = self.sock.recv(_RECEIVE_BYTES)
-        except socket.timeout as error:
-            raise self.deadline.timeout_error(errors.ReadTimeout, "waiting for the response") from error
         except OSError as error:
+            if isinstance(error, socket.timeout) and not error.errno:  # or it is the system's ETIMEDOUT
+                raise self.deadline.timeout_error(errors.ReadTimeout, "waiting for the response") from error
             raise errors.ReadError("the connection broke while the response was awaited: %s" % error) from error
         if not data and at_end: raise errors.RemoteProtocolError(at_end, connection_lost=True)
         self.answered = True
@@ -2196,7 +2212,7 @@ def _charset(headers: Any) -> str:
     """The charset that a body's type names, of those that text is in (idna and punycode take quadratic time)."""
     if ";" not in headers.get("content-type", ""): return "utf-8"
     match = re.search(r'(?i);\s*charset="?((?:utf|us-ascii|ascii|iso|latin|windows|cp|koi8|gb|big5|shift_?jis|euc)'
-                      r"[\w-]*)", headers.get("content-type", ""))
+                      r"[\w-]{0,20})", headers.get("content-type", ""))
     try: return codecs.lookup(match.group(1)).name if match else "utf-8"
     except LookupError: return "utf-8"
 
@@ -2255,7 +2271,7 @@ def _log_outcome(call: _Call, outcome: Any, seconds: float, delay: Optional[floa
     else:
         body = "%s\nCharacters: %d" % (_masked(outcome.text, call), len(outcome.text))
         text = "Response:\nStatus Code: %s\nURL: %s\nHeaders: %s\nBody: %s"
-        values = [outcome.status_code, _shown_url(call.url), str(_shown_headers(outcome.headers)), body]
+        values = [outcome.status_code, _shown_url(call.url), _masked(str(_shown_headers(outcome.headers)), call), body]
     call.logger.debug(
         text + "\nOperation: %s\nRequest-Id: %s\nAttempt: %d\nMilliseconds: %.1f\nNext attempt: %s", *values,
         call.operation.name, call.request_id, call.attempts, seconds * 1000,
@@ -2272,6 +2288,8 @@ def _without(secrets: Iterable[str], text: str) -> str:
     for secret in secrets:
         if len(secret) > 5:  # a shorter one would be found in plain words, and masking these would spell it
             text = text.replace(secret, "***").replace(json.dumps(secret)[1:-1], "***")
+            for end in range(len(secret) - 1, 5, -1):  # one that was cut
+                text = text.replace(secret[:end] + "...", "***...").replace(secret[:end] + "'...", "***'...")
     return text
 
 def _safe_text(text: str, allowed: str = "\n\t") -> str:
@@ -2326,8 +2344,10 @@ class _Awaiting(_Blocking):
         self.workers.close()
         for sleeper in list(self.sleepers): _settle_from_outside(sleeper, None, None)
 
-class _AwaitedBlocks:
+class _AwaitedBlocks(_Blocks):
     """An upload's blocks for an event loop, each read in a thread."""
+    __iter__: Any = None
+
     def __init__(self, content: _Stream, workers: _Workers) -> None: self.content, self.workers = content, workers
 
     async def __aiter__(self) -> Any:
@@ -2507,10 +2527,10 @@ def _main(arguments: Optional[List[str]] = None) -> int:
         no_answer = isinstance(error, (errors.RequestError, errors.NoResponseError))
         words = "%s: %s" % (type(error).__name__, error) if no_answer else str(error)
         data = getattr(error, "data", None)
-        if data is not None: words = "%s: %s" % (getattr(data.code, "value", data.code), data.message)
+        if data is not None: words = "%s: %s" % (getattr(data.code, "value", data.code), _shortened(data.message))
         if getattr(error, "attempts", 0):
             words += " (request %s, attempts %d)" % (error.request_id, error.attempts)  # type: ignore
-        print("aerostack_lite: " + _escaped(" ".join(words.split())), file=sys.stderr)
+        _StderrLogger().debug("aerostack_lite: %s", _escaped(" ".join(words.split())))
         return 3 if no_answer else 1 if isinstance(error, errors.SDKBaseError) else 2
 
 def _argument_parser() -> Any:
@@ -2617,7 +2637,8 @@ def _table(rows: List[Dict[str, Any]]) -> str:
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines)
 
 def _cell(value: Any) -> str:
-    return "" if value is None else _escaped(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    if value is None: return ""
+    return _escaped(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
 
 def _show_progress(sent: int, total: Optional[int]) -> None:
     bar = "[%s] %3d %%  " % (("#" * (30 * sent // total)).ljust(30, "."), 100 * sent // total) if total else ""

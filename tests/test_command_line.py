@@ -189,8 +189,8 @@ class OutputTest(CommandLineCase):
             "id  name         more", "--  -----------  ----", "1   Ada", "22               [1]", "3   a\\nb\\x1b[2J"])
 
     def test_the_names_of_columns_drive_no_terminal(self):
-        body = json.dumps({"results": [{"a\x1b[2J": 1}], "count": 1}).encode()
-        self.assertEqual(self.answered(body, "db_query", "sql=s", "--table").splitlines(), ["a\\x1b[2J", "--------", "1"])
+        body = json.dumps({"results": [{"a\x1b[2J": ["\x9b"]}], "count": 1}, ensure_ascii=False).encode()
+        self.assertEqual(self.answered(body, "db_query", "sql=s", "--table").splitlines(), ["a\\x1b[2J", "--------", '["\\x9b"]'])
 
     def test_no_rows_are_a_table_too_and_what_has_no_rows_is_json(self):
         self.assertEqual(self.answered(b'{"results":[],"count":0}', "db_query", "sql=s", "--table"), "")
@@ -292,6 +292,23 @@ class EndingTest(CommandLineCase):
                 self.assertEqual((code, output), (1, ""))
                 self.assertRegex(complaints, r"^aerostack_lite: [^\n\r\x1b]* \(request [0-9a-f]{32}, attempts 1\)\n$")
                 self.assertIn(words, complaints)
+
+    def test_what_the_api_said_is_masked_and_cut(self):
+        for message, told in (("no such key: " + KEY, "no such key: ***"), ("x" * 20_000, "x" * 10_000 + "...and 10000 more chars (request ")):
+            problem = json.dumps({"code": "C", "message": message}).encode()
+            with ScriptedServer([expect, answer(problem, status="401 No")]) as server:
+                os.environ["AEROSTACK_SERVER_URL"] = server.url
+                status, _, complaints = self.run_here("cache_get", "key=k")
+            self.assertEqual(status, 1)
+            self.assertTrue(complaints.startswith("aerostack_lite: C: " + told), complaints[-200:])
+
+    def test_no_answer_is_told_by_the_status_even_if_nobody_reads(self):
+        reader, writer = os.pipe()
+        os.close(reader)
+        done = subprocess.run([sys.executable, MODULE, "--server-url", "http://127.0.0.1:%d" % free_port(), "cache_get", "key=k"],
+                              stderr=writer, timeout=PATIENCE_SECONDS)
+        os.close(writer)
+        self.assertEqual(done.returncode, 3)
 
     def test_no_answer(self):
         with ScriptedServer([expect, close], [expect, hang]) as server:

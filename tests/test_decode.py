@@ -78,6 +78,12 @@ class Success(DecodeCase):
                 body = json.dumps({"value": text}, ensure_ascii=False).encode(charset.strip('"'))
                 self.assertEqual(decoded(answer(body, content_type="application/json; charset=" + charset)).value, text)
 
+    def test_is_read_as_utf_8_where_the_charset_s_name_has_no_end(self):
+        content_type = "application/json; charset=utf" + "8" * 60_000  # which Python would remember for ever
+        with unittest.mock.patch("codecs.lookup", side_effect=codecs.lookup) as lookup:
+            self.assertIs(decoded(answer('{"exists":true}', content_type=content_type)).exists, True)
+        self.assertLess(len(lookup.call_args[0][0]), 100)
+
     def test_is_read_as_utf_8_where_the_charset_is_none(self):
         for charset in ("nonsense", "", "idna", "hex", "rot13", "zlib", "utf-8; x=y", "../../etc", "iso-nope", "utf-8x", "cp99999"):
             with self.subTest(charset):

@@ -131,6 +131,16 @@ class LogCase(LoopbackTestCase):
             if client is not None:
                 client.close()
 
+    def shown_by(self, call):
+        """What the error of a call shows. `assertRaises` would clear its frames."""
+        shown = Shown()
+        try:
+            call()
+        except Exception as error:
+            shown.add_error(error)
+        self.assertTrue(shown.places, "it did not fail")
+        return shown
+
     def assert_nothing_leaks(self, shown):
         for number, line in enumerate(self.log.lines):
             shown.add("log record %s" % self.log.records[number].msg.partition("\n")[0], line)
@@ -260,6 +270,48 @@ class SecretsTest(LogCase):
             self.call_both_ways("storage", OPERATIONS[-1][1], {"key": "k", "file": Reader()}, None, shown, server_url=server.url)
         self.assert_nothing_leaks(shown)
 
+    def test_a_client_of_your_own_that_makes_no_request_takes_none_along(self):
+        class Client:
+            def build_request(self, *_, **__):
+                raise LookupError("a URL that it does not like")
+
+            send = close = aclose = build_request
+
+        auth = SDK(SECRETS["key"], client=Client(), async_client=Client()).authentication
+        for call in (auth.auth_signin, lambda **given: asyncio.run(auth.auth_signin_async(**given))):
+            self.assert_nothing_leaks(self.shown_by(lambda: call(**REQUESTS["auth_signin"])))
+
+    def test_a_call_that_takes_too_long_takes_none_along(self):
+        with ScriptedServer([expect, hang]) as server, SDK(SECRETS["key"], server_url=server.url) as sdk:
+            async def main():
+                async with sdk:
+                    await asyncio.wait_for(sdk.authentication.auth_signin_async(**REQUESTS["auth_signin"]), 0.1)
+
+            self.assert_nothing_leaks(self.shown_by(lambda: asyncio.run(main())))
+
+    def test_a_proxy_that_opens_no_tunnel_is_told_without_its_password(self):
+        with ScriptedServer([expect, close]) as proxy:
+            address = "http://user:%s@%s" % (SECRETS["proxy"], proxy.netloc)
+            with HttpClient(proxy=address) as client:
+                request = client.build_request("POST", "https://aerostack.test/")
+                self.assert_nothing_leaks(self.shown_by(lambda: client.send(request)))
+
+    def test_a_secret_that_a_server_echoes_is_masked_also_where_it_is_cut(self):
+        key = SECRETS["key"]
+        for before in range(9_970, 10_005):
+            with ScriptedServer([expect, answer(b"x" * before + key.encode() + b"x" * 99, status="500 No", content_type="text/plain")]) as server:
+                with SDK(key, server_url=server.url, retry_config=None) as sdk, self.assertRaises(errors.SDKError) as caught:
+                    sdk.cache.cache_get(key="k")
+            self.assertNotIn(key[:6], str(caught.exception), before)
+        problem = json.dumps({"code": "C", "message": "no such key: " + key}).encode()
+        with ScriptedServer(repeat(expect, answer(problem, "Server: " + key, "X-Request-Id: " + key, status="401 No"))) as server:
+            for service, operation in (("authentication", "auth_signin"), ("cache", "cache_get")):
+                with SDK(key, server_url=server.url, retry_config=None) as sdk, self.assertRaises(errors.AerostackError) as caught:
+                    getattr(getattr(sdk, service), operation)(**REQUESTS[operation])
+                self.assertEqual(caught.exception.data.message, "no such key: ***")
+                self.assertNotIn(key, "%s %r" % (caught.exception, caught.exception))
+        self.assert_nothing_leaks(Shown())  # in the log
+
     def test_garbage_while_a_large_request_goes_out_takes_no_secret_along(self):
         shown, request = Shown(), dict(REQUESTS["cache_set"], key="k" * (8 << 20))
         with ScriptedServer([lambda peer: peer.read(10), b"SSH-2.0-OpenSSH\r\n", hang]) as server:
@@ -289,10 +341,8 @@ class SecretsTest(LogCase):
 
             close = aclose = lambda self: None
 
-        shown, sdk = Shown(), SDK(SECRETS["key"], client=Client())
-        with self.assertRaises(RuntimeError) as caught:
-            sdk.authentication.auth_signin(**REQUESTS["auth_signin"])
-        shown.add_error(caught.exception)
+        sdk = SDK(SECRETS["key"], client=Client())
+        shown = self.shown_by(lambda: sdk.authentication.auth_signin(**REQUESTS["auth_signin"]))
         shown.places = [(where, text) for where, text in shown.places if not where.startswith("request in")]  # which the client built
         self.assert_nothing_leaks(shown)
 

@@ -1,6 +1,7 @@
 """Models: made from keywords, checked and converted, equal, copied, shown without secrets, dumped, and real dataclasses."""
 
 import collections
+import contextlib
 import copy
 import dataclasses
 import decimal
@@ -10,6 +11,8 @@ import json
 import math
 import pickle
 import sys
+import time
+import tracemalloc
 import types
 import unittest
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +21,7 @@ from datetime import date, datetime, timedelta, timezone
 import aerostack_lite
 from aerostack_lite import UNSET, errors, models
 from aerostack_lite.types import BaseModel
+from tests.scripted_server import Stopwatch
 
 CLASSES = sorted((value for value in vars(models).values() if isinstance(value, type) and issubclass(value, BaseModel)),
                  key=lambda model: model.__name__)
@@ -381,6 +385,31 @@ class Subclasses(unittest.TestCase):
 
     def test_start_from_a_model_without_fields(self):
         self.assertEqual((repr(BaseModel()), BaseModel().model_dump()), ("BaseModel()", {}))
+
+
+class AHostileValue(unittest.TestCase):
+    def test_of_any_length_is_refused_at_once(self):
+        with Stopwatch(time.process_time) as took:
+            for model, field, value in ((models.AuthResponse, "expires_at", "1" * 300_000 + "x"), (models.AuthResponse, "expires_at", "1." + "1" * 300_000 + "x"),
+                                        (models.DbQueryResult, "count", "1_" * 300_000), (models.DbQueryResult, "count", " " * 300_000 + "x"),
+                                        (models.CacheGetResponseBody, "exists", "y" * 300_000)):
+                with self.assertRaises(errors.ValidationError):
+                    model(**{field: value})
+        self.assertLess(took.seconds, 1)
+
+    def test_is_dumped_at_once(self):
+        answered = models.CacheGetResponseBody(value={"k" * 400_000: [1] * 200_000})
+        with Stopwatch(time.process_time) as took:
+            self.assertEqual(answered.model_dump(mode="json"), {"value": answered.value})
+        self.assertLess(took.seconds, 1)
+
+    def test_takes_no_memory_of_its_own(self):
+        value = "1_1" * 100_000
+        tracemalloc.start()
+        self.addCleanup(tracemalloc.stop)
+        with contextlib.suppress(errors.ValidationError):  # Python 3.11 made it an error to read that many digits
+            models.DbQueryResult(count=value)
+        self.assertLess(tracemalloc.get_traced_memory()[1], 10 * len(value))
 
 
 class Enums(unittest.TestCase):

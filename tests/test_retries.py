@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import email.utils
+import errno
 import io
 import math
 import os
@@ -647,6 +648,38 @@ class AClientOfYourOwn(RetryTestCase):
                         with self.assertRaises(base):
                             call(sdk, operation, mode)
                         self.assertEqual(len(clock.slept) + 1, attempts)
+
+
+    def test_a_call_that_it_makes_within_and_that_fails_repeats_nothing(self):
+        nobody, closed = (self.sdk("http://127.0.0.1:%d" % free_port(), retry_config=None) for _ in range(2))
+        closed.close()
+        for sdk, kind in ((nobody, errors.ConnectError), (closed, errors.ClosedError)):
+            class Audits(HttpClient):
+                def send(self, request, **options):
+                    super().send(request, **options)
+                    sdk.queue.queue_enqueue(type="audit", data={})
+
+            with ScriptedServer(repeat(expect, GOOD)) as server, Audits() as client:
+                error = self.failure(self.sdk(server.url, client=client), "db_query")
+                self.assertIsInstance(error, kind)
+                self.assertEqual((len(server.requests), error.attempts, error.maybe_processed), (1, 1, True))
+
+    def test_what_the_system_calls_a_time_out_is_a_lost_connection(self):
+        class Dead(socket.socket):
+            def recv(self, *_):
+                raise OSError(errno.ETIMEDOUT, "Connection timed out")  # no answer to the probes of an idle connection
+
+        def dead(addresses, *_):
+            sock = Dead()
+            sock.connect(addresses[0][4])
+            return sock
+
+        with ScriptedServer(repeat(expect, until_gone)) as server, mock.patch("aerostack_lite._dial", dead):
+            sdk = self.sdk(server.url)
+            Clock(sdk)
+            error = self.failure(sdk, "cache_get")
+        self.assertIs(type(error), errors.ReadError)
+        self.assertEqual(error.attempts, 3)
 
 
 class WhatEndsASleep(RetryTestCase):

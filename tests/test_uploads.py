@@ -38,6 +38,22 @@ except ImportError:
 # ---- More than one attempt
 
 class Again(UploadCase):
+    def test_what_has_a_length_but_only_one_walk_is_never_sent_empty(self):
+        class Counted:  # such as a progress bar around a file
+            def __init__(self):
+                self.blocks = iter([DATA[:1000], DATA[1000:]])
+
+            def __len__(self):
+                return 2
+
+            def __iter__(self):
+                return iter(self.blocks)
+
+        server = self.serve(answer(503))
+        with self.assertRaisesRegex(errors.SDKError, "cannot be read twice"):
+            self.upload(server, Counted(), retries=QUICK)
+        self.assertEqual([received.file == DATA for received in server.received], [True])
+
     def test_every_rewindable_source_is_sent_whole_a_second_time(self):
         server = self.serve()
         sdk = self.sdk(server, retry_config=QUICK)
@@ -605,6 +621,40 @@ class Progress(UploadCase):
                     self.assertEqual([received.complete for received in server.finished()], [False])
                     self.upload(server, b"next", sdk=sdk)
                     self.assertEqual(server.received[-1].file, b"next")
+
+
+# ---- By way of a client of one's own
+
+class HandedOn(UploadCase):
+    """A client that hands on to ours is as good as ours."""
+
+    def wrapped(self, server, **options):
+        class Wrapper:
+            def __init__(self, client):
+                self.build_request, self.send, self.close = client.build_request, client.send, client.close
+                self.aclose = getattr(client, "aclose", None)
+
+        client, async_client = self.enterContext(HttpClient()), AsyncHttpClient()
+        self.addCleanup(async_client.close)
+        return self.sdk(server, client=Wrapper(client), async_client=Wrapper(async_client), **options)
+
+    def test_every_source_arrives_whole_also_the_second_time(self):
+        for name, make in REWINDABLE.items():
+            for twin in BOTH_TWINS:
+                with self.subTest(source=name, twin=twin):
+                    server = self.serve(answer(503), answer(307, "Location: /v1/storage/upload"))
+                    self.upload(server, make(self, DATA), twin=twin, sdk=self.wrapped(server, retry_config=QUICK))
+                    self.assertEqual([received.file == DATA for received in server.received], [True] * 3)
+                    self.assertEqual({received.chunked for received in server.received}, {False})
+
+    def test_an_exception_in_progress_is_itself(self):
+        def progress(sent, total):
+            raise KeyError("mine")
+
+        for twin in BOTH_TWINS:
+            server = self.serve()
+            with self.assertRaises(KeyError):
+                self.upload(server, DATA, twin=twin, sdk=self.wrapped(server), progress=progress)
 
 
 # ---- Memory and the event loop

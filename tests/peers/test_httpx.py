@@ -50,6 +50,15 @@ class Httpx(unittest.TestCase):
                 self.insert(client, "api.test", **options)
             self.assertEqual(self.seen, ["api.test", "down.test"])
 
+    def test_a_copy_of_its_request_is_still_the_call_s(self):
+        class Signing(httpx.Client):
+            def send(self, request, **options):
+                return super().send(httpx.Request(request.method, request.url, headers=request.headers, content=request.content), **options)
+
+        with Signing(transport=httpx.MockTransport(self.respond)) as client, self.assertRaises(httpx.ConnectError):
+            self.insert(client, "down.test", retry_config=QUICK)
+        self.assertGreater(len(self.seen), 1)
+
     def test_its_responses_leave_their_request_with_its_key_out_of_a_pickle(self):
         with self.assertRaises(errors.SDKError) as caught:
             self.insert(self.client(), "broken.test")

@@ -1029,8 +1029,8 @@ def parse_datetime(datetime_string: str) -> datetime:
 
 def _unix_time(seconds: float) -> datetime:
     """From seconds, or from milliseconds where seconds would lie beyond the year 2603; half a microsecond counts up."""
-    if abs(seconds) > 2e10: since = timedelta(milliseconds=seconds)
-    else: since = timedelta(seconds=seconds // 1, microseconds=int(seconds % 1 * 1e6 + 0.5))
+    unit, microseconds = ("milliseconds", 1e3) if abs(seconds) > 2e10 else ("seconds", 1e6)
+    since = timedelta(microseconds=int(seconds % 1 * microseconds + 0.5), **{unit: seconds // 1})
     return datetime(1970, 1, 1, tzinfo=timezone.utc) + since
 
 def _to_content(value: Any) -> Any:

@@ -625,11 +625,12 @@ class Request:
         self.method, self.url, self.headers, self.content = method, _parse_url(url).text, headers, content
         self.timeout_seconds, self.deadline = timeout_seconds, _Deadline(_FOREVER)
         self.cancellation: Optional[_Cancellation] = None
+        self.origin = self  # of which this is a copy
 
     def moved(self, url: str, headers: Headers) -> Request:
         """The same request at another URL, with other headers."""
         other = Request(self.method, url, headers, self.content, self.timeout_seconds)
-        other.deadline, other.cancellation = self.deadline, self.cancellation
+        other.deadline, other.cancellation, other.origin = self.deadline, self.cancellation, self.origin
         return other
 
 class Response:
@@ -650,8 +651,6 @@ class Response:
         """The body as JSON (RFC 8259). Raises ValueError."""
         return _parse_json(self.content, _charset(self.headers))
 
-    def iter_bytes(self) -> Iterator[bytes]: yield self.content
-    def iter_text(self) -> Iterator[str]: yield self.text
     def info(self) -> Headers: return self.headers
     def __repr__(self) -> str: return "<Response [%d %s]>" % (self.status_code, _escaped(self.reason_phrase))
     def __getstate__(self) -> Dict[str, Any]: return dict(vars(self), request=None)  # whose headers hold the key
@@ -1305,19 +1304,12 @@ class _Stream:
         if self.started and not self.rereadable:
             raise errors.LocalProtocolError("the upload's source cannot be read twice")
         self.started = True
-        self.report(0, total)
+        self.progress(0, total)
         for blocks in ((self.head,), self.blocks(), (self.tail,)):
             for block in blocks:
                 yield block
                 sent += len(block)  # it has left by the time that the next is asked for
-                self.report(sent, total)
-
-    def report(self, sent: int, total: Optional[int]) -> None:
-        try:
-            self.progress(sent, total)
-        except Exception as error:
-            _disown(error)
-            raise
+                self.progress(sent, total)
 
     def blocks(self) -> Iterator[memoryview]:
         """The source, as long as it was measured to be, in blocks that are not too large."""
@@ -1435,14 +1427,14 @@ async def _attempts(call: _Call, half: _Blocking) -> Any:
             outcome = await half.send(client, request)
             if outcome is None: raise errors.NoResponseError()
             call.maybe_processed |= not (400 <= outcome.status_code < 500 or outcome.status_code == 503)
+            judged = True
         except Exception as error:
-            if _is_of_another_call(error, request): _disown(error)
-            if isinstance(error, (errors.ClosedError, errors.ValidationError)) and not hasattr(error, "permanent"):
+            if isinstance(error, (errors.ClosedError, errors.ValidationError)) and error.request_id is None:
                 call.attempts -= 1  # which never began
                 raise
-            outcome = error
-            call.maybe_processed |= not getattr(error, "never_sent", _error_kind(error).never_sent)
-        delay = _next_delay(call, outcome, half, started)
+            outcome, judged = error, _is_about(request, error)
+            call.maybe_processed |= not (judged and getattr(error, "never_sent", _error_kind(error).never_sent))
+        delay = _next_delay(call, outcome, half, started) if judged else None
         _log_outcome(call, outcome, half.monotonic() - attempt_started, delay)
         if delay is not None: await half.sleep(delay)
         if delay is None or half.closed.is_set():
@@ -1497,14 +1489,13 @@ def _error_kind(error: BaseException) -> Type[errors.RequestError]:
     return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, errors.RequestError)),
                 errors.RequestError)
 
-def _is_of_another_call(error: Exception, request: Any) -> bool:
-    """Whether a client's error is of a call made within it: one of ours, or one that a hook of httpx's made."""
-    about = getattr(getattr(error, "_request", None), "url", None)
-    return about not in (None, getattr(request, "url", about)) or getattr(error, "request_id", None) is not None
-
-def _disown(error: Exception) -> None:
-    """Mark an error that is none of this call's, for a caller's own code raised it within: no reason to try again."""
-    error.__dict__.update(permanent=True, never_sent=False)
+def _is_about(request: Any, error: Any) -> bool:
+    """Whether an error is of this request, not of what a progress, handler, hook or client of yours did meanwhile."""
+    if getattr(error, "request_id", None) is not None: return False  # of another call
+    if isinstance(request, Request):
+        return isinstance(error, errors.RequestError) and (error.request or request).origin is request.origin
+    url = getattr(getattr(error, "_request", None), "url", None)  # httpx's
+    return url in (None, getattr(request, "url", url))
 
 def _jittered_seconds(backoff: BackoffStrategy, attempts: int) -> float:
     """Full jitter: evenly between 0 and the ceiling, so that clients do not come back in step."""
@@ -1612,22 +1603,14 @@ def _urllib_opener(handlers: Iterable[Any], exchange: Callable[[Request], Respon
             headers.update(outer.unredirected_hdrs)
             inner: Request = outer.request.moved(outer.full_url, headers)
             inner.method, inner.content = outer.get_method(), outer.data
-            try:
-                return exchange(inner)
-            except Exception as error:
-                outer.failure = error
-                raise
+            return exchange(inner)
 
         https_open = http_open
 
     def send(request: Request) -> Response:
         outer: Any = urllib.request.Request(request.url, request.content, method=request.method)
         outer.request, outer.headers = request, Headers(request.headers.items())
-        try:
-            response = opener.open(outer, timeout=request.deadline.seconds)
-        except Exception as error:
-            if error is not getattr(outer, "failure", None): _disown(error)
-            raise
+        response = opener.open(outer, timeout=request.deadline.seconds)
         if isinstance(response, Response): return response  # else from a handler, or for a scheme that is not http
         raise errors.NoResponseError()
 

@@ -21,7 +21,7 @@ from unittest import mock
 from aerostack_lite import SDK, UNSET, BackoffStrategy, HttpClient, RetryConfig, errors
 from tests.scripted_server import (
     PATIENCE_SECONDS, DeafAddress, LoopbackTestCase, ScriptedServer, Stopwatch, answer, close, expect, free_port, header,
-    open_descriptors, repeat, reset, until_gone)
+    open_descriptors, post, repeat, reset, until_gone)
 
 REQUESTS = {  # operation -> its service and a request
     "ai_chat": ("ai", {"messages": [{"role": "user", "content": "Hello"}]}),
@@ -653,11 +653,15 @@ class AClientOfYourOwn(RetryTestCase):
     def test_a_call_that_it_makes_within_and_that_fails_repeats_nothing(self):
         nobody, closed = (self.sdk("http://127.0.0.1:%d" % free_port(), retry_config=None) for _ in range(2))
         closed.close()
-        for sdk, kind in ((nobody, errors.ConnectError), (closed, errors.ClosedError)):
+        bare = HttpClient()
+        self.addCleanup(bare.close)
+        for audit, kind in ((lambda: nobody.queue.queue_enqueue(type="audit", data={}), errors.ConnectError),
+                            (lambda: closed.queue.queue_enqueue(type="audit", data={}), errors.ClosedError),
+                            (lambda: post(bare, nobody.sdk_configuration.server_url), errors.ConnectError)):
             class Audits(HttpClient):
                 def send(self, request, **options):
                     super().send(request, **options)
-                    sdk.queue.queue_enqueue(type="audit", data={})
+                    audit()
 
             with ScriptedServer(repeat(expect, GOOD)) as server, Audits() as client:
                 error = self.failure(self.sdk(server.url, client=client), "db_query")

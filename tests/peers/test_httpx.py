@@ -50,6 +50,13 @@ class Httpx(unittest.TestCase):
                 self.insert(client, "api.test", **options)
             self.assertEqual(self.seen, ["api.test", "down.test"])
 
+    def test_those_of_a_hook_s_own_calls_by_the_sdk_are_not_either(self):
+        audit = SDK("sesame", server_url="http://127.0.0.1:1", retry_config=None)
+        hook = lambda response: audit.queue.queue_enqueue(type="audit", data={})  # noqa: E731
+        with self.assertRaises(errors.ConnectError) as caught:
+            self.insert(self.client(event_hooks={"response": [hook]}), "api.test")
+        self.assertEqual((self.seen, caught.exception.attempts, caught.exception.maybe_processed), (["api.test"], 1, True))
+
     def test_a_copy_of_its_request_is_still_the_call_s(self):
         class Signing(httpx.Client):
             def send(self, request, **options):

@@ -651,6 +651,8 @@ class Response:
         """The body as JSON (RFC 8259). Raises ValueError."""
         return _parse_json(self.content, _charset(self.headers))
 
+    def iter_bytes(self) -> Iterator[bytes]: yield self.content
+    def iter_text(self) -> Iterator[str]: yield self.text
     def info(self) -> Headers: return self.headers
     def __repr__(self) -> str: return "<Response [%d %s]>" % (self.status_code, _escaped(self.reason_phrase))
     def __getstate__(self) -> Dict[str, Any]: return dict(vars(self), request=None)  # whose headers hold the key

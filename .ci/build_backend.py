@@ -23,7 +23,7 @@ STUBS = "aerostack_lite-stubs/"
 
 def licence(source):
     """The comment at the top of the module, as a text of its own."""
-    lines = [line[1:].strip() for line in source[:source.index('"""')].splitlines()]
+    lines = [line[1:].strip() for line in source[: source.index('"""')].splitlines()]
     return "MIT License\n\n" + "".join(line + "\n" for line in lines if not line.startswith("SPDX-"))
 
 
@@ -67,9 +67,17 @@ def _names(statements):
 
 # ---- What an installer calls (PEP 517, PEP 660) ----------------------------------------------------------------------
 
-def get_requires_for_build_wheel(config_settings=None): return []
-def get_requires_for_build_sdist(config_settings=None): return []
-def get_requires_for_build_editable(config_settings=None): return []
+
+def get_requires_for_build_wheel(config_settings=None):
+    return []
+
+
+def get_requires_for_build_sdist(config_settings=None):
+    return []
+
+
+def get_requires_for_build_editable(config_settings=None):
+    return []
 
 
 def prepare_metadata_for_build_wheel(metadata_directory, config_settings=None):
@@ -94,6 +102,7 @@ def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
 
 def build_editable(wheel_directory, config_settings=None, metadata_directory=None):
     import flit_core.buildapi
+
     return flit_core.buildapi.build_editable(wheel_directory, config_settings, metadata_directory)
 
 
@@ -101,6 +110,7 @@ def build_editable(wheel_directory, config_settings=None, metadata_directory=Non
 def _tree_with_licence():
     """flit_core's hooks, in a copy of what they read."""
     import flit_core.buildapi
+
     here = os.getcwd()
     with tempfile.TemporaryDirectory() as tree:
         os.mkdir(os.path.join(tree, ".ci"))

@@ -26,12 +26,20 @@ class Fake:
 
 
 fake = Fake(b'{"results": [{"n": 3}], "count": 1}')
-print("fake: ", SDK("k", client=fake).database.db_query(sql="SELECT n FROM t").results, "for", fake.sent[0]["content"].decode())
+print(
+    "fake: ",
+    SDK("k", client=fake).database.db_query(sql="SELECT n FROM t").results,
+    "for",
+    fake.sent[0]["content"].decode(),
+)
 
 with LocalPlatform() as platform:
-    with HttpClient(headers={"X-Team": "billing"}) as client, SDK("any key", client=client, server_url=platform.url) as sdk:
+    with HttpClient(headers={"X-Team": "billing"}) as client, SDK(
+        "any key", client=client, server_url=platform.url
+    ) as sdk:
         print("ours: ", sdk.cache.cache_get(key="a").exists, client)
     if importlib.util.find_spec("httpx"):
         import httpx
+
         with httpx.Client(headers={"X-Team": "billing"}) as other:
             print("httpx:", SDK("any key", client=other, server_url=platform.url).cache.cache_get(key="a").exists)

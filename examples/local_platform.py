@@ -68,10 +68,20 @@ class LocalPlatform:
     base URL of an OpenAI-compatible server, such as "http://localhost:11434/v1", and `ai_key` the key for it.
     """
 
-    def __init__(self, port: int = 0, host: str = "127.0.0.1", data: Union[str, os.PathLike[str], None] = None,
-                 key: Optional[str] = None, ai_url: Optional[str] = None, rate_limit: Optional[int] = None, *,
-                 ai_key: Optional[str] = None, allow_remote: bool = False, max_json_bytes: int = 16 * 1024 * 1024,
-                 verbose: bool = False) -> None:
+    def __init__(
+        self,
+        port: int = 0,
+        host: str = "127.0.0.1",
+        data: Union[str, os.PathLike[str], None] = None,
+        key: Optional[str] = None,
+        ai_url: Optional[str] = None,
+        rate_limit: Optional[int] = None,
+        *,
+        ai_key: Optional[str] = None,
+        allow_remote: bool = False,
+        max_json_bytes: int = 16 * 1024 * 1024,
+        verbose: bool = False,
+    ) -> None:
         if rate_limit is not None and rate_limit < 1:
             raise ValueError("rate_limit must be at least 1")
         self._host, self._port, self._allow_remote = host, port, allow_remote
@@ -226,8 +236,14 @@ class ApiError(Exception):
     The API knows six codes; whatever does not exist or is not allowed shares VALIDATION_ERROR.
     """
 
-    def __init__(self, status: int, code: str, message: str, details: Optional[Dict[str, Any]] = None,
-                 headers: Optional[Dict[str, str]] = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        details: Optional[Dict[str, Any]] = None,
+        headers: Optional[Dict[str, str]] = None,
+    ) -> None:
         super().__init__(message)
         self.status, self.code, self.message = status, code, message
         self.details, self.headers = details or {}, headers or {}
@@ -428,8 +444,13 @@ class _Accounts:
         return {
             "token": (signed + b"." + self._signature(signed)).decode(),
             "expiresAt": _timestamp(claims["exp"]),
-            "user": {"id": user_id, "email": email, "name": name, "metadata": json.loads(metadata),
-                     "createdAt": _timestamp(made)},
+            "user": {
+                "id": user_id,
+                "email": email,
+                "name": name,
+                "metadata": json.loads(metadata),
+                "createdAt": _timestamp(made),
+            },
         }
 
     def _signature(self, signed: bytes) -> bytes:
@@ -471,7 +492,7 @@ class _Storage:
         return {"url": "http://%s%s%s" % (request.headers["host"], FILES_PATH, quote(key))}
 
     def download(self, request: _Request) -> _Response:
-        key = unquote(request.path[len(FILES_PATH):])
+        key = unquote(request.path[len(FILES_PATH) :])
         with self._lock:
             for (content_type,) in self._store.rows("SELECT content_type FROM files WHERE key = ?", key):
                 body = self._in_memory[key] if self._folder is None else open(self._path(key), "rb")
@@ -836,6 +857,7 @@ def _read_headers(reader: io.BufferedIOBase) -> Dict[str, str]:
         name, value = match.group(1).decode("latin-1").lower(), match.group(2).decode("latin-1")
         headers[name] = headers[name] + ", " + value if name in headers else value
 
+
 _HEADER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\0\r\n]*?)[ \t]*\r\n\Z")
 
 
@@ -921,8 +943,11 @@ def _text(name: str, pieces: Iterator[bytes]) -> str:
 
 def _parts(request: _Request) -> Iterator[Tuple[str, str, Iterator[bytes]]]:
     """The name, the content type and the content of each part. Memory stays small, however large the parts are."""
-    form = re.match(r'multipart/form-data\s*;(?:.*;)?\s*boundary=(?:"([^"]+)"|([^\s;"]+))',
-                    request.headers.get("content-type", ""), re.IGNORECASE)
+    form = re.match(
+        r'multipart/form-data\s*;(?:.*;)?\s*boundary=(?:"([^"]+)"|([^\s;"]+))',
+        request.headers.get("content-type", ""),
+        re.IGNORECASE,
+    )
     if form is None:
         raise _invalid("Content-Type", "must be multipart/form-data with a boundary")
     delimiter = b"\r\n--" + (form.group(1) or form.group(2)).encode("latin-1")

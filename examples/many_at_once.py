@@ -11,6 +11,7 @@ from local_platform import LocalPlatform
 
 COUNT, AT_ONCE = 1000, 50
 
+
 async def main(key=None, url=None):
     done, started = 0, time.monotonic()
 
@@ -29,7 +30,10 @@ async def main(key=None, url=None):
     async with SDK(key, server_url=url, max_workers=AT_ONCE) as sdk:  # max_workers bounds, gather keeps the order
         results = await asyncio.gather(*[square(number) for number in range(COUNT)])
     failed = sum(isinstance(result, Exception) for result in results)
-    print("%d calls in %.1f s, %d failed; the last results are %s" % (COUNT, time.monotonic() - started, failed, results[-3:]))
+    print(
+        "%d calls in %.1f s, %d failed; the last results are %s"
+        % (COUNT, time.monotonic() - started, failed, results[-3:])
+    )
 
 
 if os.environ.get("AEROSTACK_API_KEY"):

@@ -39,15 +39,24 @@ def steps(run: str, echo: str) -> List[Step]:
     email, password = "ada-%s@example.com" % run, "correct horse battery"
     greeting = {"hello": "world", "run": run}
     return [
-        Step("authentication", "auth_signup", {"email": email, "password": password, "name": "Ada"}, lambda got: got.token),
+        Step(
+            "authentication",
+            "auth_signup",
+            {"email": email, "password": password, "name": "Ada"},
+            lambda got: got.token,
+        ),
         Step("cache", "cache_set", {"key": "greeting-" + run, "value": greeting, "ttl": 60}, lambda got: got.success),
         Step("database", "db_query", {"sql": "SELECT ? AS answer", "params": [42]}, lambda got: got.results),
         Step("queue", "queue_enqueue", {"type": "email", "data": {"to": email}, "delay": 5}, lambda got: got.job_id),
         Step("services", "services_invoke", {"service_name": echo, "data": greeting}, lambda got: got.success),
-        Step("storage", "storage_upload", {"key": "hello-%s.txt" % run, "file": b"Hello, storage!"}, lambda got: got.url),
+        Step(
+            "storage", "storage_upload", {"key": "hello-%s.txt" % run, "file": b"Hello, storage!"}, lambda got: got.url
+        ),
         Step("ai", "ai_chat", {"messages": [{"role": "user", "content": "Say hello."}]}, lambda got: got.response),
         # These two ask for what the first two have left there.
-        Step("authentication", "auth_signin", {"email": email, "password": password}, lambda got: got.user.email == email),
+        Step(
+            "authentication", "auth_signin", {"email": email, "password": password}, lambda got: got.user.email == email
+        ),
         Step("cache", "cache_get", {"key": "greeting-" + run}, lambda got: got.value == greeting),
     ]
 
@@ -72,12 +81,14 @@ class Transcript:
 
 def fields(values: Dict[str, Any]) -> str:
     shown = {name: "***" if name in SECRETS else value for name, value in values.items()}
-    return "  ".join("%s=%s" % (name, json.dumps(value, default=bytes.decode, ensure_ascii=False)) for name, value in shown.items())
+    return "  ".join(
+        "%s=%s" % (name, json.dumps(value, default=bytes.decode, ensure_ascii=False)) for name, value in shown.items()
+    )
 
 
 def shortened(text: str) -> str:
     text = " ".join(text.split())
-    return text if len(text) <= WIDTH - 19 else text[:WIDTH - 22] + "..."
+    return text if len(text) <= WIDTH - 19 else text[: WIDTH - 22] + "..."
 
 
 def one_after_another(sdk: SDK, todo: List[Step], transcript: Transcript) -> None:
@@ -93,6 +104,7 @@ def one_after_another(sdk: SDK, todo: List[Step], transcript: Transcript) -> Non
 
 async def awaited(sdk: SDK, todo: List[Step], transcript: Transcript) -> float:
     """Seven calls at once, then the two that build on them; how many milliseconds all took."""
+
     async def call(step: Step) -> Tuple[Any, float]:
         started = time.perf_counter()
         try:
@@ -119,7 +131,11 @@ def one_handled_error(sdk: SDK, transcript: Transcript) -> None:
         sdk.database.db_query(sql=sql)
     except errors.SDKBaseError as error:  # an answer came, and it is no
         took = 1000 * (time.perf_counter() - started)
-        said = error.message if error.data is None else "%s: %s" % (getattr(error.data.code, "value", error.data.code), error.message)
+        said = (
+            error.message
+            if error.data is None
+            else "%s: %s" % (getattr(error.data.code, "value", error.data.code), error.message)
+        )
         print("%14.1f ms  %s, status %d, %s" % (took, type(error).__name__, error.status_code, shortened(said)))
         print("%17s  request %s, attempts %d" % ("", error.request_id, error.attempts))
     else:

@@ -22,7 +22,12 @@ def progress_bar(out):
         step = int(seconds * 10) if terminal else int(share * 10) if total else sent >> 26
         if step != shown or sent == total:
             shown, left = step, seconds * (1 - share) / share if share else 0
-            text = "%3d %%  %7.1f MiB  %6.1f MiB/s  %4d s left" % (share * 100, sent / 2**20, sent / 2**20 / seconds, left)
+            text = "%3d %%  %7.1f MiB  %6.1f MiB/s  %4d s left" % (
+                share * 100,
+                sent / 2**20,
+                sent / 2**20 / seconds,
+                left,
+            )
             out.write("\r[%-30s] %s" % ("=" * int(share * 30), text) if terminal else text + "\n")
             out.flush()
 
@@ -30,7 +35,11 @@ def progress_bar(out):
 
 
 with contextlib.ExitStack() as stack:
-    file, key, url = pathlib.Path(sys.argv[1]), os.environ.get("AEROSTACK_API_KEY"), os.environ.get("AEROSTACK_SERVER_URL")
+    file, key, url = (
+        pathlib.Path(sys.argv[1]),
+        os.environ.get("AEROSTACK_API_KEY"),
+        os.environ.get("AEROSTACK_SERVER_URL"),
+    )
     if not key:
         key, url = "any key", stack.enter_context(LocalPlatform()).url
     sdk = stack.enter_context(SDK(key, server_url=url))

@@ -49,7 +49,9 @@ class Newcomer:
         self.write("#!/bin/sh\nexec '%s' -W error \"$@\"\n" % sys.executable, "bin", "python3")
         os.chmod(self.path("bin", "python3"), 0o755)
         self.environment = {"PATH": self.path("bin") + os.pathsep + os.defpath, "LANG": "C.UTF-8"}
-        self.environment.update((name, os.environ[name]) for name in ("LD_LIBRARY_PATH", "SYSTEMROOT") if name in os.environ)
+        self.environment.update(
+            (name, os.environ[name]) for name in ("LD_LIBRARY_PATH", "SYSTEMROOT") if name in os.environ
+        )
         return self
 
     def __exit__(self, *_):
@@ -67,8 +69,15 @@ class Newcomer:
     def run(self, *command, **settings):
         """Run a program in the folder. What it says, and how it ends, as text: (status, output, errors)."""
         environment = dict(self.environment, **settings.pop("environment", {}))
-        done = subprocess.run(command, cwd=settings.pop("cwd", self.folder), env=environment, timeout=PATIENCE_SECONDS,
-                              input=settings.pop("stdin", "").encode(), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        done = subprocess.run(
+            command,
+            cwd=settings.pop("cwd", self.folder),
+            env=environment,
+            timeout=PATIENCE_SECONDS,
+            input=settings.pop("stdin", "").encode(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
         if settings:
             raise TypeError("unknown settings: %s" % ", ".join(settings))
         return done.returncode, done.stdout.decode(), done.stderr.decode()

@@ -1,10 +1,10 @@
 """What the tests of the core talk to: a server on loopback that writes down what it is sent, or a client that sends nothing.
 
-    with RecordingServer() as server:
-        server.answers = [answer(b"", status=503), answer(b'{"success":true}')]     # the last one repeats
-        ... server.url, server.requests ...
+with RecordingServer() as server:
+    server.answers = [answer(b"", status=503), answer(b'{"success":true}')]     # the last one repeats
+    ... server.url, server.requests ...
 
-    client = FakeClient(answer(b"{}"))      # for `client=` or, as FakeAsyncClient, for `async_client=`
+client = FakeClient(answer(b"{}"))      # for `client=` or, as FakeAsyncClient, for `async_client=`
 """
 
 import asyncio
@@ -23,18 +23,33 @@ KEY = "the-key-of-the-tests"
 
 # For every operation: its request by Python's names, then the JSON that goes out, in order. An upload has no JSON.
 EXAMPLES = {
-    "ai_chat": ({"messages": [{"role": "user", "content": "hi"}], "model": "m"},
-                b'{"messages":[{"content":"hi","role":"user"}],"model":"m"}'),
-    "auth_signin": ({"email": "ada@example.com", "password": "correct horse"},
-                    b'{"email":"ada@example.com","password":"correct horse"}'),
-    "auth_signup": ({"name": "Ada", "metadata": {"plan": "free"}, "email": "ada@example.com", "password": "correct horse"},
-                    b'{"email":"ada@example.com","password":"correct horse","metadata":{"plan":"free"},"name":"Ada"}'),
+    "ai_chat": (
+        {"messages": [{"role": "user", "content": "hi"}], "model": "m"},
+        b'{"messages":[{"content":"hi","role":"user"}],"model":"m"}',
+    ),
+    "auth_signin": (
+        {"email": "ada@example.com", "password": "correct horse"},
+        b'{"email":"ada@example.com","password":"correct horse"}',
+    ),
+    "auth_signup": (
+        {"name": "Ada", "metadata": {"plan": "free"}, "email": "ada@example.com", "password": "correct horse"},
+        b'{"email":"ada@example.com","password":"correct horse","metadata":{"plan":"free"},"name":"Ada"}',
+    ),
     "cache_get": ({"key": "k"}, b'{"key":"k"}'),
     "cache_set": ({"ttl": 60, "value": {"b": [1, None]}, "key": "k"}, b'{"key":"k","value":{"b":[1,null]},"ttl":60}'),
     "db_query": ({"sql": "SELECT ?", "params": [1]}, b'{"sql":"SELECT ?","params":[1]}'),
-    "queue_enqueue": ({"type": "email", "data": {"to": "ada"}, "delay": 5}, b'{"data":{"to":"ada"},"type":"email","delay":5}'),
-    "services_invoke": ({"service_name": "resize", "data": {"width": 80}}, b'{"data":{"width":80},"serviceName":"resize"}'),
-    "storage_upload": ({"key": "a/b.txt", "file": {"file_name": "b.txt", "content": b"bytes"}, "content_type": "text/x"}, None),
+    "queue_enqueue": (
+        {"type": "email", "data": {"to": "ada"}, "delay": 5},
+        b'{"data":{"to":"ada"},"type":"email","delay":5}',
+    ),
+    "services_invoke": (
+        {"service_name": "resize", "data": {"width": 80}},
+        b'{"data":{"width":80},"serviceName":"resize"}',
+    ),
+    "storage_upload": (
+        {"key": "a/b.txt", "file": {"file_name": "b.txt", "content": b"bytes"}, "content_type": "text/x"},
+        None,
+    ),
 }
 
 
@@ -154,7 +169,7 @@ def sent_json(value):
     """The bytes that go out for a value of any kind."""
     client = FakeClient()
     SDK(KEY, client=client).cache.cache_set(key="k", value=value)
-    return client.content[len(b'{"key":"k","value":'):-1]
+    return client.content[len(b'{"key":"k","value":') : -1]
 
 
 def both(sdk, service, name):

@@ -49,7 +49,7 @@ class Peer:
         return self._take(self._taken + size)
 
     def read_through(self, mark):
-        while mark not in self.received[self._taken:]:
+        while mark not in self.received[self._taken :]:
             self._receive()
         return self._take(self.received.index(mark, self._taken) + len(mark))
 
@@ -82,7 +82,7 @@ class Peer:
         self.received += data
 
     def _take(self, end):
-        taken = bytes(self.received[self._taken:end])
+        taken = bytes(self.received[self._taken : end])
         self._taken = end
         return taken
 
@@ -230,6 +230,7 @@ class DeafAddress:
 
 # Steps
 
+
 def expect(peer):
     """Read one whole request."""
     peer.read_request()
@@ -266,27 +267,33 @@ def reset(peer):
 
 def drip(data, pause_seconds=0.02):
     """Send byte after byte, for ever if `data` has no end, until the client leaves or all is released."""
+
     def step(peer):
         for byte in data:
             if peer.server.released.wait(pause_seconds):
                 return
             peer.send(bytes((byte,)))
+
     return step
 
 
 def flood(block):
     """Send the block over and over, as fast as it is taken."""
+
     def step(peer):
         while not peer.server.released.is_set():
             peer.send(block)
+
     return step
 
 
 def wait(event):
     """Go on when the test says so."""
+
     def step(peer):
         if not event.wait(PATIENCE_SECONDS):
             raise AssertionError("the test never set the event that its script waits for")
+
     return step
 
 
@@ -301,6 +308,7 @@ class repeat:
 
 
 # Bytes and looks
+
 
 def answer(body=b"{}", *headers, **options):
     """A whole response: `answer(b"{}", "Connection: close", status="503 Busy")`."""
@@ -384,7 +392,11 @@ class LoopbackTestCase(unittest.TestCase):
     """Tests whose outcome must not depend on the proxies, certificates and keys that the environment names."""
 
     def setUp(self):
-        names = [name for name in os.environ if re.search(r"(?i)_proxy$|^ssl_cert|^requests_ca|^aerostack|^request_method$", name)]
+        names = [
+            name
+            for name in os.environ
+            if re.search(r"(?i)_proxy$|^ssl_cert|^requests_ca|^aerostack|^request_method$", name)
+        ]
         patch = mock.patch.dict(os.environ)
         patch.start()
         self.addCleanup(patch.stop)

@@ -22,8 +22,22 @@ from unittest import mock
 import aerostack_lite
 from aerostack_lite import SDK, AsyncHttpClient, errors
 from tests.scripted_server import (
-    PATIENCE_SECONDS, DeafAddress, LoopbackTestCase, ScriptedServer, Stopwatch, answer, expect, free_port, hang, open_descriptors,
-    repeat, reset, sockets_to, until_gone, wait)
+    PATIENCE_SECONDS,
+    DeafAddress,
+    LoopbackTestCase,
+    ScriptedServer,
+    Stopwatch,
+    answer,
+    expect,
+    free_port,
+    hang,
+    open_descriptors,
+    repeat,
+    reset,
+    sockets_to,
+    until_gone,
+    wait,
+)
 
 KEY = "an api key"
 AT_ONCE = 0.5  # seconds: what a person takes for immediately
@@ -123,7 +137,9 @@ class LoopTest(AsyncTestCase):
         async def many(name):
             return [model.value for model in await asyncio.gather(*[get(sdk, "%s%d" % (name, i)) for i in range(25)])]
 
-        threads = [threading.Thread(target=lambda name=name: got.update({name: asyncio.run(many(name))})) for name in "abcd"]
+        threads = [
+            threading.Thread(target=lambda name=name: got.update({name: asyncio.run(many(name))})) for name in "abcd"
+        ]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -226,7 +242,9 @@ class LoopTest(AsyncTestCase):
         sdk = self.sdk(server.url)
 
         async def main():
-            asyncio.ensure_future(get(sdk)).add_done_callback(lambda task: (done.append(task.result().exists), ended.set()))
+            asyncio.ensure_future(get(sdk)).add_done_callback(
+                lambda task: (done.append(task.result().exists), ended.set())
+            )
             ended = asyncio.Event()
             await aside(server.wait_for_requests, 1)
             gc.collect()
@@ -288,7 +306,9 @@ class LoopTest(AsyncTestCase):
         sdk = self.sdk(server.url, max_workers=1)
         for mistake in (ZeroDivisionError("mine"), KeyError("mine")):
             with self.assertRaises(type(mistake)) as caught:
-                asyncio.run(sdk.storage.storage_upload_async(key="k", file=b"x", progress=mock.Mock(side_effect=mistake)))
+                asyncio.run(
+                    sdk.storage.storage_upload_async(key="k", file=b"x", progress=mock.Mock(side_effect=mistake))
+                )
             self.assertIs(caught.exception, mistake)
         self.assertTrue(server.peers[0].left.wait(AT_ONCE))
         self.assertEqual(asyncio.run(get(sdk, "next")).value, "next")
@@ -336,6 +356,7 @@ class CancelTest(AsyncTestCase):
 
     def assert_cancelled_at_once(self, sdk, reached, call=None):
         """Cancel a call when it got as far as the event `reached` tells, and see that its worker can do another."""
+
         async def main():
             task = asyncio.ensure_future(get(sdk) if call is None else call)
             self.assertTrue(await aside(reached.wait, PATIENCE_SECONDS))
@@ -460,8 +481,13 @@ class CancelTest(AsyncTestCase):
         self.assert_cancelled_at_once(sdk, flowing, large)
 
     def test_while_the_answer_is_awaited(self):
-        for begun in (b"", b"HTTP/1.1 200 OK\r\nX-A: b\r\n", answer(b"x" * 100)[:-1],
-                      b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab", b"HTTP/1.1 200 OK\r\n\r\nab"):
+        for begun in (
+            b"",
+            b"HTTP/1.1 200 OK\r\nX-A: b\r\n",
+            answer(b"x" * 100)[:-1],
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab",
+            b"HTTP/1.1 200 OK\r\n\r\nab",
+        ):
             with self.subTest(begun):
                 sent = threading.Event()
                 server = self.serve([expect, begun, tell(sent), until_gone])
@@ -567,7 +593,9 @@ class CancelTest(AsyncTestCase):
         gc.collect()
         self.assertTrue(server.peers[0].left.wait(AT_ONCE), "the server still sees the connection")
         asyncio.run(get(sdk, "last"))
-        self.assertEqual([b'"last"' in request for request in server.requests], [False, True], "those that waited were sent")
+        self.assertEqual(
+            [b'"last"' in request for request in server.requests], [False, True], "those that waited were sent"
+        )
 
     def test_a_thousand_cancelled_calls_leave_no_thread_no_socket_and_no_warning(self):
         at_once, rounds, before = 50, 20, workers()
@@ -766,20 +794,22 @@ class ForeignClientTest(AsyncTestCase):
 class ErrorTest(AsyncTestCase):
     def test_every_error_survives_pickle_and_copy(self):
         for script, kind in (
-                ([expect, answer(b"{}", status="404 Not Found")], errors.SDKError),
-                ([expect, answer(b'{"code":"AUTH_INVALID_KEY","message":"no"}', status="401 No")], errors.ErrorResponse),
-                ([expect, answer(b'{"results":5}')], errors.ResponseValidationError),
-                ([expect, b"SSH-2.0\r\n"], errors.RemoteProtocolError),
-                ([expect, reset], errors.NetworkError),
-                ([expect, until_gone], errors.ReadTimeout),
-                (None, errors.ConnectError)):
+            ([expect, answer(b"{}", status="404 Not Found")], errors.SDKError),
+            ([expect, answer(b'{"code":"AUTH_INVALID_KEY","message":"no"}', status="401 No")], errors.ErrorResponse),
+            ([expect, answer(b'{"results":5}')], errors.ResponseValidationError),
+            ([expect, b"SSH-2.0\r\n"], errors.RemoteProtocolError),
+            ([expect, reset], errors.NetworkError),
+            ([expect, until_gone], errors.ReadTimeout),
+            (None, errors.ConnectError),
+        ):
             url = self.serve(script).url if script else "http://127.0.0.1:%d" % free_port()
             sdk = self.sdk(url, retry_config=None, timeout_ms=100)
             with self.subTest(kind.__name__), self.assertRaises(kind) as caught:
                 asyncio.run(sdk.database.db_query_async(sql="SELECT 1"))
             error = caught.exception
             for twin in [copy.copy(error), copy.deepcopy(error)] + [
-                    pickle.loads(pickle.dumps(error, protocol)) for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1)]:
+                pickle.loads(pickle.dumps(error, protocol)) for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1)
+            ]:
                 self.assertIs(type(twin), type(error))
                 self.assertEqual((str(twin), repr(twin), twin.args), (str(error), repr(error), error.args))
                 self.assertEqual((twin.request_id, twin.attempts), (error.request_id, 1))
@@ -838,8 +868,13 @@ class Child:
     def __init__(self, program, *arguments):
         environment = dict(os.environ, PYTHONPATH=HOME, PYTHONUNBUFFERED="1")
         self._process = subprocess.Popen(
-            [sys.executable, "-W", "error", "-X", "dev", "-c", program, *arguments], env=environment, universal_newlines=True,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            [sys.executable, "-W", "error", "-X", "dev", "-c", program, *arguments],
+            env=environment,
+            universal_newlines=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
 
     def __enter__(self):
         return self
@@ -875,12 +910,13 @@ sdk = SDK("a key", server_url=sys.argv[1])
 class ExitTest(AsyncTestCase):
     def test_the_program_ends_while_a_call_is_under_way(self):
         for ending in (  # a loop that ends in order, one that is left, one in another thread, and a blocking call
-                "async def main():\n asyncio.ensure_future(sdk.cache.cache_get_async(key='k'))\n"
-                " await asyncio.get_running_loop().run_in_executor(None, input)\nasyncio.run(main())",
-                "loop = asyncio.new_event_loop()\ntask = loop.create_task(sdk.cache.cache_get_async(key='k'))\n"
-                "task._log_destroy_pending = False\nloop.run_until_complete(asyncio.sleep(0))\ninput()\nloop.close()",
-                "threading.Thread(target=asyncio.run, args=(sdk.cache.cache_get_async(key='k'),), daemon=True).start()\ninput()",
-                "threading.Thread(target=sdk.cache.cache_get, kwargs={'key': 'k'}, daemon=True).start()\ninput()"):
+            "async def main():\n asyncio.ensure_future(sdk.cache.cache_get_async(key='k'))\n"
+            " await asyncio.get_running_loop().run_in_executor(None, input)\nasyncio.run(main())",
+            "loop = asyncio.new_event_loop()\ntask = loop.create_task(sdk.cache.cache_get_async(key='k'))\n"
+            "task._log_destroy_pending = False\nloop.run_until_complete(asyncio.sleep(0))\ninput()\nloop.close()",
+            "threading.Thread(target=asyncio.run, args=(sdk.cache.cache_get_async(key='k'),), daemon=True).start()\ninput()",
+            "threading.Thread(target=sdk.cache.cache_get, kwargs={'key': 'k'}, daemon=True).start()\ninput()",
+        ):
             server = self.serve([expect, until_gone])
             with self.subTest(ending), Child(START + ending, server.url) as child:
                 server.wait_for_requests(1)
@@ -898,15 +934,19 @@ class ExitTest(AsyncTestCase):
 
     def test_nothing_is_complained_of_closed_or_not(self):
         server = self.serve(repeat(echo))
-        calls = "async def main():\n await asyncio.gather(*[sdk.cache.cache_get_async(key='k') for _ in range(5)])\n%s\n" \
-                "sdk.cache.cache_get(key='k')\nasyncio.run(main())\n%s\n"
+        calls = (
+            "async def main():\n await asyncio.gather(*[sdk.cache.cache_get_async(key='k') for _ in range(5)])\n%s\n"
+            "sdk.cache.cache_get(key='k')\nasyncio.run(main())\n%s\n"
+        )
         for closing in (("", ""), (" await sdk.aclose()", "sdk.close()"), ("", "del sdk\nimport gc\ngc.collect()")):
             with self.subTest(closing), Child(START + calls % closing, server.url) as child:
                 self.assertEqual(child.wait(), (0, "", ""))
 
     @unittest.skipIf(os.name == "nt", "Windows sends no SIGINT to one process")
     def test_an_interrupt_ends_the_call_at_once_and_the_next_call_is_fine(self):
-        program = START + """
+        program = (
+            START
+            + """
 class Sleeping:
     def debug(self, message, *values, **_):
         if "Next attempt: in" in message % values:
@@ -919,11 +959,14 @@ except KeyboardInterrupt:
 print(asyncio.run(sdk.cache.cache_get_async(key="next")).value)
 print(sdk.cache.cache_get(key="next").value)
 """
+        )
         busy = answer(b"{}", "Retry-After: 5", "Connection: close", status="503 Busy")
         for call in ("asyncio.run(sdk.cache.cache_get_async(key='k'))", "sdk.cache.cache_get(key='k')"):
             for script in ([expect, until_gone], [expect, busy]):
                 server = self.serve(script, repeat(echo))
-                with self.subTest(call, sleeps=busy in script), Child(program.replace("CALL", call), server.url) as child:
+                with self.subTest(call, sleeps=busy in script), Child(
+                    program.replace("CALL", call), server.url
+                ) as child:
                     if busy in script:
                         self.assertEqual(child.read_line(), "asleep")
                     server.wait_for_requests(1)

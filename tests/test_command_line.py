@@ -17,16 +17,30 @@ from unittest import mock
 
 import aerostack_lite
 from tests.newcomer import MODULE, PATIENCE_SECONDS, local_platform
-from tests.scripted_server import LoopbackTestCase, ScriptedServer, answer, close, expect, free_port, hang, header, repeat
+from tests.scripted_server import (
+    LoopbackTestCase,
+    ScriptedServer,
+    answer,
+    close,
+    expect,
+    free_port,
+    hang,
+    header,
+    repeat,
+)
 
 KEY = "k-very-secret-key"
 OPERATIONS = [operation for _, operation, _ in aerostack_lite.operations()]
 REQUESTS = {  # what one would type, and the body that it must become
-    "ai_chat": (['messages:=[{"role": "user", "content": "Hello"}]', "model=m"],
-                {"messages": [{"role": "user", "content": "Hello"}], "model": "m"}),
+    "ai_chat": (
+        ['messages:=[{"role": "user", "content": "Hello"}]', "model=m"],
+        {"messages": [{"role": "user", "content": "Hello"}], "model": "m"},
+    ),
     "auth_signin": (["email=a@b.c", "password=@password.txt"], {"email": "a@b.c", "password": "s3cr3t!!"}),
-    "auth_signup": (["email=a@b.c", "password=@password.txt", 'metadata:={"n": 1}'],
-                    {"email": "a@b.c", "password": "s3cr3t!!", "metadata": {"n": 1}}),
+    "auth_signup": (
+        ["email=a@b.c", "password=@password.txt", 'metadata:={"n": 1}'],
+        {"email": "a@b.c", "password": "s3cr3t!!", "metadata": {"n": 1}},
+    ),
     "cache_get": (["key=k"], {"key": "k"}),
     "cache_set": (["key=k", "value:=null", "ttl=60"], {"key": "k", "value": None, "ttl": 60}),
     "db_query": (["sql=SELECT 1", "params:=[1, null]"], {"sql": "SELECT 1", "params": [1, None]}),
@@ -77,8 +91,13 @@ class CommandLineCase(LoopbackTestCase):
 
     def run_apart(self, *arguments, **settings):
         """Run the command as a program of its own: (status, output, errors)."""
-        done = subprocess.run([sys.executable, "-W", "error", "-X", "dev", MODULE] + list(arguments), timeout=PATIENCE_SECONDS,
-                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, **settings)
+        done = subprocess.run(
+            [sys.executable, "-W", "error", "-X", "dev", MODULE] + list(arguments),
+            timeout=PATIENCE_SECONDS,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            **settings,
+        )
         return done.returncode, done.stdout, done.stderr
 
 
@@ -130,8 +149,9 @@ class RequestTest(CommandLineCase):
 
     def test_an_upload_from_standard_input_is_named_for_its_key(self):
         with ScriptedServer([expect, answer()]) as server:
-            status, _, complaints = self.run_apart("storage_upload", "key=photos/b.jpg", "file=@-", "--server-url", server.url,
-                                                   input=b"\xff\xd8\r\n")
+            status, _, complaints = self.run_apart(
+                "storage_upload", "key=photos/b.jpg", "file=@-", "--server-url", server.url, input=b"\xff\xd8\r\n"
+            )
             self.assertEqual((status, complaints), (0, b""))
             self.assertIn(b'filename="b.jpg"', server.requests[0])
             self.assertIn(b"\xff\xd8\r\n", server.requests[0])
@@ -139,8 +159,12 @@ class RequestTest(CommandLineCase):
     def test_options_stand_before_between_or_after(self):
         with ScriptedServer(repeat(expect, answer())) as server:
             url = ["--server-url", server.url]
-            for line in (url + ["cache_set", "key=k", "value=v"], ["cache_set"] + url + ["key=k", "value=v"],
-                         ["cache_set", "key=k"] + url + ["value=v"], ["cache_set", "key=k", "value=v"] + url):
+            for line in (
+                url + ["cache_set", "key=k", "value=v"],
+                ["cache_set"] + url + ["key=k", "value=v"],
+                ["cache_set", "key=k"] + url + ["value=v"],
+                ["cache_set", "key=k", "value=v"] + url,
+            ):
                 with self.subTest(line):
                     self.assertEqual(self.run_here(*line), (0, "{}\n", ""))
 
@@ -175,7 +199,13 @@ class OutputTest(CommandLineCase):
         self.assertIn('{\n  "count": 1,\n', shown)
 
     def test_a_field_is_printed_raw(self):
-        for value, printed in (('"text\\n\\u00fc"', "text\n\u00fc\n"), ("5", "5\n"), ("null", "null\n"), ("true", "true\n"), ('{"a":1}', '{"a": 1}\n')):
+        for value, printed in (
+            ('"text\\n\\u00fc"', "text\n\u00fc\n"),
+            ("5", "5\n"),
+            ("null", "null\n"),
+            ("true", "true\n"),
+            ('{"a":1}', '{"a": 1}\n'),
+        ):
             body = ('{"exists":true,"value":%s}' % value).encode()
             self.assertEqual(self.answered(body, "cache_get", "key=k", "--field", "value"), printed)
 
@@ -185,12 +215,16 @@ class OutputTest(CommandLineCase):
     def test_rows_are_a_table(self):
         rows = [{"id": 1, "name": "Ada"}, {"id": 22, "name": None, "more": [1]}, {"id": 3, "name": "a\nb\x1b[2J"}]
         body = json.dumps({"results": rows, "count": 3}).encode()
-        self.assertEqual(self.answered(body, "db_query", "sql=s", "--table").splitlines(), [
-            "id  name         more", "--  -----------  ----", "1   Ada", "22               [1]", "3   a\\nb\\x1b[2J"])
+        self.assertEqual(
+            self.answered(body, "db_query", "sql=s", "--table").splitlines(),
+            ["id  name         more", "--  -----------  ----", "1   Ada", "22               [1]", "3   a\\nb\\x1b[2J"],
+        )
 
     def test_the_names_of_columns_drive_no_terminal(self):
         body = json.dumps({"results": [{"a\x1b[2J": ["\x9b"]}], "count": 1}, ensure_ascii=False).encode()
-        self.assertEqual(self.answered(body, "db_query", "sql=s", "--table").splitlines(), ["a\\x1b[2J", "--------", '["\\x9b"]'])
+        self.assertEqual(
+            self.answered(body, "db_query", "sql=s", "--table").splitlines(), ["a\\x1b[2J", "--------", '["\\x9b"]']
+        )
 
     def test_no_rows_are_a_table_too_and_what_has_no_rows_is_json(self):
         self.assertEqual(self.answered(b'{"results":[],"count":0}', "db_query", "sql=s", "--table"), "")
@@ -200,7 +234,9 @@ class OutputTest(CommandLineCase):
         with ScriptedServer(repeat(expect, answer('{"exists":true,"value":"\u2713"}'.encode()))) as server:
             for more in ([], ["--field", "value"]):
                 environment = dict(os.environ, PYTHONIOENCODING="ascii")
-                status, output, complaints = self.run_apart("cache_get", "key=k", "--server-url", server.url, *more, env=environment)
+                status, output, complaints = self.run_apart(
+                    "cache_get", "key=k", "--server-url", server.url, *more, env=environment
+                )
                 self.assertEqual((status, complaints), (0, b""), output)
                 self.assertIn(b"\\u2713", output)
 
@@ -211,8 +247,12 @@ class OutputTest(CommandLineCase):
                 reading, writing = os.pipe()
                 os.close(reading)
                 with os.fdopen(writing, "wb") as output:
-                    done = subprocess.run([sys.executable, MODULE, "db_query", "sql=s", "--server-url", server.url], stdout=output,
-                                          stderr=subprocess.PIPE, timeout=PATIENCE_SECONDS)
+                    done = subprocess.run(
+                        [sys.executable, MODULE, "db_query", "sql=s", "--server-url", server.url],
+                        stdout=output,
+                        stderr=subprocess.PIPE,
+                        timeout=PATIENCE_SECONDS,
+                    )
                 self.assertEqual((done.returncode, done.stderr), (0, b""))
 
 
@@ -258,8 +298,12 @@ class EndingTest(CommandLineCase):
 
     def test_the_key_is_never_an_argument(self):
         self.write("sekret", b"a key in a file that is named like the key")
-        for arguments in (["--key", "sekret"], ["--api-key=sekret"], ["api_key_auth=sekret"],
-                          ['http_headers:={"X-Aerostack-Key": "sekret"}']):
+        for arguments in (
+            ["--key", "sekret"],
+            ["--api-key=sekret"],
+            ["api_key_auth=sekret"],
+            ['http_headers:={"X-Aerostack-Key": "sekret"}'],
+        ):
             for line in (["cache_get", "key=k"] + arguments, arguments + ["cache_get", "key=k"]):
                 with self.subTest(line):
                     self.assertNotIn("sekret", self.refused(*line))
@@ -294,7 +338,10 @@ class EndingTest(CommandLineCase):
                 self.assertIn(words, complaints)
 
     def test_what_the_api_said_is_masked_and_cut(self):
-        for message, told in (("no such key: " + KEY, "no such key: ***"), ("x" * 20_000, "x" * 10_000 + "...and 10000 more chars (request ")):
+        for message, told in (
+            ("no such key: " + KEY, "no such key: ***"),
+            ("x" * 20_000, "x" * 10_000 + "...and 10000 more chars (request "),
+        ):
             problem = json.dumps({"code": "C", "message": message}).encode()
             with ScriptedServer([expect, answer(problem, status="401 No")]) as server:
                 os.environ["AEROSTACK_SERVER_URL"] = server.url
@@ -305,8 +352,11 @@ class EndingTest(CommandLineCase):
     def test_no_answer_is_told_by_the_status_even_if_nobody_reads(self):
         reader, writer = os.pipe()
         os.close(reader)
-        done = subprocess.run([sys.executable, MODULE, "--server-url", "http://127.0.0.1:%d" % free_port(), "cache_get", "key=k"],
-                              stderr=writer, timeout=PATIENCE_SECONDS)
+        done = subprocess.run(
+            [sys.executable, MODULE, "--server-url", "http://127.0.0.1:%d" % free_port(), "cache_get", "key=k"],
+            stderr=writer,
+            timeout=PATIENCE_SECONDS,
+        )
         os.close(writer)
         self.assertEqual(done.returncode, 3)
 
@@ -323,8 +373,13 @@ class EndingTest(CommandLineCase):
                     self.assertRegex(complaints, r"^aerostack_lite: (%s): .* \(request \w{32}, attempts 1\)\n$" % words)
 
     def test_retries_go_on_for_as_long_as_was_said(self):
-        with ScriptedServer([expect, answer(b"", "Retry-After: 0.01", status="500 No"), expect, answer(b'{"count":1}')]) as server:
-            self.assertEqual(self.run_here("db_query", "sql=s", "--retries", "5", "--server-url", server.url), (0, '{"count": 1}\n', ""))
+        with ScriptedServer(
+            [expect, answer(b"", "Retry-After: 0.01", status="500 No"), expect, answer(b'{"count":1}')]
+        ) as server:
+            self.assertEqual(
+                self.run_here("db_query", "sql=s", "--retries", "5", "--server-url", server.url),
+                (0, '{"count": 1}\n', ""),
+            )
         with ScriptedServer([expect, answer(status="503 No")]) as server:
             status, _, complaints = self.run_here("cache_get", "key=k", "--retries", "0", "--server-url", server.url)
         self.assertEqual(status, 1)
@@ -338,14 +393,33 @@ class EndingTest(CommandLineCase):
     def test_closed_standard_streams_are_as_good_as_none(self):
         self.write("a.jpg", b"picture")
         for line, closed, ending in (
-            ("cache_get key=k", ">&-", (0, b"", b"")), ("db_query sql=s --table", ">&-", (0, b"", b"")),
-            ("storage_upload key=k file=@a.jpg", "2>&-", (0, b"{}\n", b"")), ("cache_get key=k", "<&-", (0, b"{}\n", b"")),
-            ("storage_upload key=k file=@-", "<&-", (2, b"", b"aerostack_lite: file: cannot be read: standard input is closed\n")),
+            ("cache_get key=k", ">&-", (0, b"", b"")),
+            ("db_query sql=s --table", ">&-", (0, b"", b"")),
+            ("storage_upload key=k file=@a.jpg", "2>&-", (0, b"{}\n", b"")),
+            ("cache_get key=k", "<&-", (0, b"{}\n", b"")),
+            (
+                "storage_upload key=k file=@-",
+                "<&-",
+                (2, b"", b"aerostack_lite: file: cannot be read: standard input is closed\n"),
+            ),
             ("cache_get key=@-", "<&-", (2, b"", b"aerostack_lite: key: cannot be read: standard input is closed\n")),
             ("cache_get", "2>&-", (2, b"", b"")),
         ):
             with self.subTest(line + closed), ScriptedServer([expect, answer()]) as server:
-                command = ["sh", "-c", '"$@" ' + closed, "sh", sys.executable, "-W", "error", "-X", "dev", MODULE, "--server-url", server.url] + line.split()
+                command = [
+                    "sh",
+                    "-c",
+                    '"$@" ' + closed,
+                    "sh",
+                    sys.executable,
+                    "-W",
+                    "error",
+                    "-X",
+                    "dev",
+                    MODULE,
+                    "--server-url",
+                    server.url,
+                ] + line.split()
                 done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=PATIENCE_SECONDS)
                 self.assertEqual((done.returncode, done.stdout, done.stderr), ending)
 
@@ -362,8 +436,12 @@ class EndingTest(CommandLineCase):
         with ScriptedServer(repeat(expect, answer(status="400 No"))) as server:
             os.environ["AEROSTACK_SERVER_URL"] = server.url
             self.assertEqual(self.run_apart("cache_get", "key=k")[0], 1)
-            found = subprocess.run([sys.executable, "-m", "aerostack_lite", "cache_get", "key=k"], stderr=subprocess.PIPE,
-                                   timeout=PATIENCE_SECONDS, cwd=os.path.dirname(MODULE))
+            found = subprocess.run(
+                [sys.executable, "-m", "aerostack_lite", "cache_get", "key=k"],
+                stderr=subprocess.PIPE,
+                timeout=PATIENCE_SECONDS,
+                cwd=os.path.dirname(MODULE),
+            )
             self.assertEqual(found.returncode, 1)
 
 
@@ -371,7 +449,12 @@ class HelpTest(CommandLineCase):
     def test_help_names_all_operations_and_how_it_ends(self):
         status, output, _ = self.run_here("--help")
         self.assertEqual(status, 0)
-        for word in [operation.name for operation in OPERATIONS] + ["name:=JSON", "AEROSTACK_API_KEY", "--key-file", "3 no answer"]:
+        for word in [operation.name for operation in OPERATIONS] + [
+            "name:=JSON",
+            "AEROSTACK_API_KEY",
+            "--key-file",
+            "3 no answer",
+        ]:
             self.assertIn(word, output)
 
     def test_help_of_each_operation_shows_its_fields_and_an_example_that_works(self):
@@ -401,16 +484,28 @@ class HelpTest(CommandLineCase):
 
     def test_the_version_of_a_file_that_was_piped_in_has_no_hash(self):
         with open(MODULE, "rb") as file:
-            done = subprocess.run([sys.executable, "-", "--version"], stdin=file, stdout=subprocess.PIPE, timeout=PATIENCE_SECONDS)
-        self.assertEqual((done.returncode, done.stdout.decode()), (0, "aerostack_lite %s\n" % aerostack_lite.__version__))
+            done = subprocess.run(
+                [sys.executable, "-", "--version"], stdin=file, stdout=subprocess.PIPE, timeout=PATIENCE_SECONDS
+            )
+        self.assertEqual(
+            (done.returncode, done.stdout.decode()), (0, "aerostack_lite %s\n" % aerostack_lite.__version__)
+        )
 
 
 class VerboseTest(CommandLineCase):
     def test_each_attempt_is_told_on_standard_error_without_secrets(self):
         with ScriptedServer(repeat(expect, answer(b'{"token":"t-very-secret-token"}', "Set-Cookie: c=1"))) as server:
             self.write("password.txt", b"p-very-secret-password\n")
-            status, output, complaints = self.run_here("auth_signin", "email=a@b.c", "password=@password.txt", "--verbose", "--field", "token",
-                                                       "--server-url", server.url)
+            status, output, complaints = self.run_here(
+                "auth_signin",
+                "email=a@b.c",
+                "password=@password.txt",
+                "--verbose",
+                "--field",
+                "token",
+                "--server-url",
+                server.url,
+            )
         self.assertEqual((status, output), (0, "t-very-secret-token\n"))
         for word in ("/auth/signin", "auth_signin", "200", "Attempt: 1", "Milliseconds"):
             self.assertIn(word, complaints)
@@ -426,8 +521,13 @@ class TerminalTest(CommandLineCase):
     def run_on_a_terminal(self, *arguments, **settings):
         """(status, everything that the terminal showed). `types` is typed once `after` was shown."""
         master, slave = os.openpty()
-        program = subprocess.Popen([sys.executable, "-c", self.START, MODULE] + list(arguments), stdin=slave, stdout=settings.get("stdout", slave),
-                                   stderr=slave, start_new_session=True)
+        program = subprocess.Popen(
+            [sys.executable, "-c", self.START, MODULE] + list(arguments),
+            stdin=slave,
+            stdout=settings.get("stdout", slave),
+            stderr=slave,
+            start_new_session=True,
+        )
         os.close(slave)
         killer = threading.Timer(PATIENCE_SECONDS, program.kill)
         killer.start()
@@ -452,7 +552,9 @@ class TerminalTest(CommandLineCase):
     def test_the_key_is_asked_for_and_not_echoed(self):
         os.environ["AEROSTACK_API_KEY"] = ""
         with ScriptedServer([expect, answer(b'{"exists":true}')]) as server:
-            status, shown = self.run_on_a_terminal("cache_get", "key=k", "--server-url", server.url, after=b"key: ", types=b"typed-secret-key\n")
+            status, shown = self.run_on_a_terminal(
+                "cache_get", "key=k", "--server-url", server.url, after=b"key: ", types=b"typed-secret-key\n"
+            )
             self.assertEqual(status, 0, shown)
             self.assertEqual(header(server.requests[0], "X-Aerostack-Key"), ["typed-secret-key"])
         self.assertNotIn("typed-secret-key", shown)
@@ -469,7 +571,9 @@ class TerminalTest(CommandLineCase):
         writer = threading.Thread(target=self.write, args=("pipe", b"hello"))
         writer.start()
         with ScriptedServer([expect, answer(b'{"url":"u"}')]) as server:
-            shown = self.run_on_a_terminal("storage_upload", "key=a", "file=@pipe", "--field", "url", "--server-url", server.url)
+            shown = self.run_on_a_terminal(
+                "storage_upload", "key=a", "file=@pipe", "--field", "url", "--server-url", server.url
+            )
         writer.join()
         self.assertRegex(shown[1], r"\r0\.0 MiB\nu\n$")
 
@@ -487,12 +591,16 @@ class TerminalTest(CommandLineCase):
 
         def refuse(peer):
             peer.read(600_000)
-            peer.send(answer(b'{"code":"VALIDATION_ERROR","message":"too large"}', "Connection: close", status="413 Large"))
+            peer.send(
+                answer(b'{"code":"VALIDATION_ERROR","message":"too large"}', "Connection: close", status="413 Large")
+            )
             while True:
                 peer._receive()
 
         with ScriptedServer([refuse]) as server:
-            status, shown = self.run_on_a_terminal("storage_upload", "key=a.bin", "file=@a.bin", "--server-url", server.url)
+            status, shown = self.run_on_a_terminal(
+                "storage_upload", "key=a.bin", "file=@a.bin", "--server-url", server.url
+            )
         self.assertEqual(status, 1)
         self.assertRegex(shown, r"\naerostack_lite: [^\n]*too large[^\n]*\n$")
 

@@ -9,7 +9,17 @@ import unittest.mock
 from datetime import datetime, timezone
 
 from aerostack_lite import UNSET, Headers, errors, models
-from tests.recording_server import EXAMPLES, KEY, FakeAsyncClient, FakeClient, SDK, answer, both, decoded, every_operation
+from tests.recording_server import (
+    EXAMPLES,
+    KEY,
+    FakeAsyncClient,
+    FakeClient,
+    SDK,
+    answer,
+    both,
+    decoded,
+    every_operation,
+)
 
 # Which statuses of which operation the API documents an error body for.
 STRUCTURED = {"auth_signin": {401}, "auth_signup": {400, 409}, "db_query": {400, 401, 500}}
@@ -32,14 +42,29 @@ class Success(DecodeCase):
     def test_of_every_operation_is_its_model(self):
         bodies = {
             "ai_chat": ('{"response":"hi"}', models.AiChatResponseBody(response="hi")),
-            "auth_signin": ('{"token":"t","expiresAt":"2024-01-02T03:04:05Z","user":{"id":"1","name":null}}', models.AuthResponse(
-                token="t", expires_at=datetime(2024, 1, 2, 3, 4, 5, tzinfo=timezone.utc), user=models.User(id="1", name=None))),
+            "auth_signin": (
+                '{"token":"t","expiresAt":"2024-01-02T03:04:05Z","user":{"id":"1","name":null}}',
+                models.AuthResponse(
+                    token="t",
+                    expires_at=datetime(2024, 1, 2, 3, 4, 5, tzinfo=timezone.utc),
+                    user=models.User(id="1", name=None),
+                ),
+            ),
             "auth_signup": ('{"token":"t"}', models.AuthResponse(token="t")),
-            "cache_get": ('{"exists":true,"value":{"a":[1,null]}}', models.CacheGetResponseBody(exists=True, value={"a": [1, None]})),
+            "cache_get": (
+                '{"exists":true,"value":{"a":[1,null]}}',
+                models.CacheGetResponseBody(exists=True, value={"a": [1, None]}),
+            ),
             "cache_set": ('{"success":true}', models.CacheSetResponseBody(success=True)),
             "db_query": ('{"results":[{"one":1}],"count":1}', models.DbQueryResult(results=[{"one": 1}], count=1)),
-            "queue_enqueue": ('{"success":true,"jobId":"j"}', models.QueueEnqueueResponseBody(success=True, job_id="j")),
-            "services_invoke": ('{"success":true,"result":[1]}', models.ServicesInvokeResponseBody(success=True, result=[1])),
+            "queue_enqueue": (
+                '{"success":true,"jobId":"j"}',
+                models.QueueEnqueueResponseBody(success=True, job_id="j"),
+            ),
+            "services_invoke": (
+                '{"success":true,"result":[1]}',
+                models.ServicesInvokeResponseBody(success=True, result=[1]),
+            ),
             "storage_upload": ('{"url":"https://x/y"}', models.StorageUploadResponseBody(url="https://x/y")),
         }
         for service, operation in every_operation():
@@ -63,17 +88,34 @@ class Success(DecodeCase):
                         self.assertEqual(model, operation.response_type())
 
     def test_needs_json_whatever_its_type_says(self):
-        for content_type in ("application/json", "APPLICATION/JSON; Charset=UTF-8", "application/problem+json", "text/json", "text/plain", "*/*",
-                             "application/json, application/json", "", None):
+        for content_type in (
+            "application/json",
+            "APPLICATION/JSON; Charset=UTF-8",
+            "application/problem+json",
+            "text/json",
+            "text/plain",
+            "*/*",
+            "application/json, application/json",
+            "",
+            None,
+        ):
             with self.subTest(content_type):
                 self.assertIs(decoded(answer('{"exists":true}', content_type=content_type)).exists, True)
 
     def test_may_begin_with_a_bom(self):
         self.assertEqual(decoded(answer(codecs.BOM_UTF8 + b'{"value":"\xc3\xa9"}')).value, "\u00e9")
-        self.assertEqual(decoded(answer(codecs.BOM_UTF8 + b'{"value":1}', content_type="application/json; charset=utf-8")).value, 1)
+        self.assertEqual(
+            decoded(answer(codecs.BOM_UTF8 + b'{"value":1}', content_type="application/json; charset=utf-8")).value, 1
+        )
 
     def test_is_read_in_the_charset_of_its_type(self):
-        for charset, text in (("iso-8859-1", "\u00e9"), ('"UTF-8"', "\u00e9"), ("utf-16", "\u20ac"), ("windows-1252", "\u20ac"), ("shift_jis", "\u3042")):
+        for charset, text in (
+            ("iso-8859-1", "\u00e9"),
+            ('"UTF-8"', "\u00e9"),
+            ("utf-16", "\u20ac"),
+            ("windows-1252", "\u20ac"),
+            ("shift_jis", "\u3042"),
+        ):
             with self.subTest(charset):
                 body = json.dumps({"value": text}, ensure_ascii=False).encode(charset.strip('"'))
                 self.assertEqual(decoded(answer(body, content_type="application/json; charset=" + charset)).value, text)
@@ -85,12 +127,29 @@ class Success(DecodeCase):
         self.assertLess(len(lookup.call_args[0][0]), 100)
 
     def test_is_read_as_utf_8_where_the_charset_is_none(self):
-        for charset in ("nonsense", "", "idna", "hex", "rot13", "zlib", "utf-8; x=y", "../../etc", "iso-nope", "utf-8x", "cp99999"):
+        for charset in (
+            "nonsense",
+            "",
+            "idna",
+            "hex",
+            "rot13",
+            "zlib",
+            "utf-8; x=y",
+            "../../etc",
+            "iso-nope",
+            "utf-8x",
+            "cp99999",
+        ):
             with self.subTest(charset):
-                self.assertEqual(decoded(answer('{"value":"\u00e9"}', content_type="application/json; charset=" + charset)).value, "\u00e9")
+                self.assertEqual(
+                    decoded(answer('{"value":"\u00e9"}', content_type="application/json; charset=" + charset)).value,
+                    "\u00e9",
+                )
 
     def test_keeps_unknown_fields_and_the_names_of_python(self):
-        model = decoded(answer('{"jobId":"j","job_id":"loses","region":"eu","nested":{"a":1}}'), "queue_enqueue", "queue")
+        model = decoded(
+            answer('{"jobId":"j","job_id":"loses","region":"eu","nested":{"a":1}}'), "queue_enqueue", "queue"
+        )
         self.assertEqual((model.job_id, model.model_extra), ("j", {"region": "eu", "nested": {"a": 1}}))
         self.assertEqual(decoded(answer('{"job_id":"j"}'), "queue_enqueue", "queue").job_id, "j")
 
@@ -99,8 +158,17 @@ class Success(DecodeCase):
         self.assertIs(decoded(answer('{"exists":false}')).value, UNSET)
 
     def test_holds_any_json(self):
-        for text, value in (("12345678901234567890123", 12345678901234567890123), ("1e400", float("inf")), ('"\\ud800"', "\ud800"), ("-0", 0), ("[[]]", [[]]),
-                            ('{"a":1,"a":2}', {"a": 2}), ('"\\u0000"', "\0"), ("9" * 4000, int("9" * 4000)), ("[" * 150 + "]" * 150, None)):
+        for text, value in (
+            ("12345678901234567890123", 12345678901234567890123),
+            ("1e400", float("inf")),
+            ('"\\ud800"', "\ud800"),
+            ("-0", 0),
+            ("[[]]", [[]]),
+            ('{"a":1,"a":2}', {"a": 2}),
+            ('"\\u0000"', "\0"),
+            ("9" * 4000, int("9" * 4000)),
+            ("[" * 150 + "]" * 150, None),
+        ):
             with self.subTest(text[:30]):
                 found = decoded(answer('{"value":%s}' % text)).value
                 self.assertTrue(value is None or found == value)
@@ -120,7 +188,10 @@ class Success(DecodeCase):
 class HeadersByName(unittest.TestCase):
     def test_any_case_finds_changes_and_removes(self):
         headers = Headers([("X-One", "1"), ("x-one", "2"), ("X-Two", "3")])
-        self.assertEqual((headers["x-ONE"], headers.get("X-one"), "X-TWO" in headers, headers.get("X-None", 5)), ("1, 2", "1, 2", True, 5))
+        self.assertEqual(
+            (headers["x-ONE"], headers.get("X-one"), "X-TWO" in headers, headers.get("X-None", 5)),
+            ("1, 2", "1, 2", True, 5),
+        )
         self.assertEqual(headers.get_all("X-ONE"), ["1", "2"])
         headers.update({"X-ONE": "4", "X-Three": "5"})
         headers["X-tWO"] = "6"
@@ -133,8 +204,24 @@ class HeadersByName(unittest.TestCase):
 
 class NotTheJsonOfTheApi(DecodeCase):
     UNREADABLE = [
-        b"{", b"{}x", b'{"value":1,}', b"/*x*/{}", b'{"value":"\n"}', b'{"value":01}', b'{"value":NaN}', b'{"value":Infinity}', b'{"value":-Infinity}',
-        b'{"value":"\xff"}', b"\xff\xfe{\0}\0", b"[" * 100_000, b"[" * 100_000 + b"]" * 100_000, b'{"a":' * 100_000, b"<html>", b"\0", b"'a'", b"{'a':1}",
+        b"{",
+        b"{}x",
+        b'{"value":1,}',
+        b"/*x*/{}",
+        b'{"value":"\n"}',
+        b'{"value":01}',
+        b'{"value":NaN}',
+        b'{"value":Infinity}',
+        b'{"value":-Infinity}',
+        b'{"value":"\xff"}',
+        b"\xff\xfe{\0}\0",
+        b"[" * 100_000,
+        b"[" * 100_000 + b"]" * 100_000,
+        b'{"a":' * 100_000,
+        b"<html>",
+        b"\0",
+        b"'a'",
+        b"{'a':1}",
     ]
 
     def test_is_an_error_with_its_cause(self):
@@ -165,21 +252,38 @@ class NotTheJsonOfTheApi(DecodeCase):
         self.assertTrue(outcomes and outcomes <= {None, "the JSON is nested too deeply"}, outcomes)
 
     def test_of_another_shape_is_an_error_that_names_the_field(self):
-        for body, place in (('{"count":"many"}', ("body", "count")), ('{"count":1.5}', ("body", "count")), ('{"results":[{},5]}', ("body", "results", 1)),
-                            ('{"results":{}}', ("body", "results")), ("[]", ("body",)), ("null", ("body",)), ('"text"', ("body",)), ("5", ("body",))):
+        for body, place in (
+            ('{"count":"many"}', ("body", "count")),
+            ('{"count":1.5}', ("body", "count")),
+            ('{"results":[{},5]}', ("body", "results", 1)),
+            ('{"results":{}}', ("body", "results")),
+            ("[]", ("body",)),
+            ("null", ("body",)),
+            ('"text"', ("body",)),
+            ("5", ("body",)),
+        ):
             for content_type in ("application/json", "text/plain"):
                 with self.subTest(body, content_type=content_type):
-                    error = self.error(errors.ResponseValidationError, answer(body, content_type=content_type), "db_query", "database")
+                    error = self.error(
+                        errors.ResponseValidationError, answer(body, content_type=content_type), "db_query", "database"
+                    )
                     self.assertIsInstance(error.cause, errors.ValidationError)
                     self.assertEqual([problem["loc"] for problem in error.cause.errors()], [place])
                     self.assertIn("1 validation error for DbQueryResult", str(error))
 
     def test_with_very_much_that_is_wrong_tells_a_hundred(self):
-        error = self.error(errors.ResponseValidationError, answer('{"results":[%s]}' % ",".join("1" * 100_000)), "db_query", "database")
+        error = self.error(
+            errors.ResponseValidationError, answer('{"results":[%s]}' % ",".join("1" * 100_000)), "db_query", "database"
+        )
         self.assertEqual((error.cause.error_count(), error.cause.problems[-1][0]), (100, ("body", "results", 99)))
 
     def test_never_quotes_a_value(self):
-        error = self.error(errors.ResponseValidationError, answer('{"token":["sesame"],"user":"sesame"}'), "auth_signin", "authentication")
+        error = self.error(
+            errors.ResponseValidationError,
+            answer('{"token":["sesame"],"user":"sesame"}'),
+            "auth_signin",
+            "authentication",
+        )
         self.assertNotIn("sesame", str(error) + repr(error))
         self.assertIn("sesame", error.body)
 
@@ -191,9 +295,14 @@ class NotTheJsonOfTheApi(DecodeCase):
             self.assertLess(len(str(error)), 1000)
 
     def test_such_as_a_page_with_200_is_an_error_that_shows_it(self):
-        error = self.error(errors.SDKError, answer("<html>Sign in to the hotel</html>", content_type="text/html; charset=utf-8"))
-        self.assertEqual(str(error), 'Unexpected response received: Status 200 Content-Type "text/html; charset=utf-8". '
-                                     "Body: <html>Sign in to the hotel</html>")
+        error = self.error(
+            errors.SDKError, answer("<html>Sign in to the hotel</html>", content_type="text/html; charset=utf-8")
+        )
+        self.assertEqual(
+            str(error),
+            'Unexpected response received: Status 200 Content-Type "text/html; charset=utf-8". '
+            "Body: <html>Sign in to the hotel</html>",
+        )
         self.assertEqual(error.body, "<html>Sign in to the hotel</html>")
         self.assertIsNone(error.data)
 
@@ -204,12 +313,22 @@ class ApiErrors(DecodeCase):
             for status in ERROR_STATUSES:
                 with self.subTest(operation.name, status=status):
                     structured = status in STRUCTURED.get(operation.name, ())
-                    error = self.error(errors.ErrorResponse if structured else errors.SDKError, answer(PROBLEM, status), operation.name, service)
+                    error = self.error(
+                        errors.ErrorResponse if structured else errors.SDKError,
+                        answer(PROBLEM, status),
+                        operation.name,
+                        service,
+                    )
                     self.assertEqual(error.data.code, errors.Code.VALIDATION_ERROR)
                     self.assertIs(type(error.data.code), errors.Code)
                     self.assertEqual((error.data.message, error.data.details), ("No such table", {"table": "t"}))
                     self.assertEqual(error.body, PROBLEM)
-                    self.assertEqual(str(error), "No such table" if structured else "API error occurred: Status %d. Body: %s" % (status, PROBLEM))
+                    self.assertEqual(
+                        str(error),
+                        "No such table"
+                        if structured
+                        else "API error occurred: Status %d. Body: %s" % (status, PROBLEM),
+                    )
 
     def test_are_the_same_for_a_twin(self):
         for service, operation in every_operation():
@@ -237,8 +356,24 @@ class ApiErrors(DecodeCase):
         self.error(errors.ErrorResponse, answer(PROBLEM, 400, "Application/JSON;charset=utf-8"), "db_query", "database")
 
     def test_with_an_odd_body_are_errors_of_the_api_all_the_same(self):
-        for body in ("", "null", "[]", "5", '"text"', "{}", '{"code":"X"}', '{"message":"m"}', '{"code":5,"message":"m"}', '{"code":"X","message":5}',
-                     '{"code":"X","message":"m","details":[]}', '{"error":{"message":"m"}}', "<html>", "{", '{"code":NaN}', "[" * 20_000):
+        for body in (
+            "",
+            "null",
+            "[]",
+            "5",
+            '"text"',
+            "{}",
+            '{"code":"X"}',
+            '{"message":"m"}',
+            '{"code":5,"message":"m"}',
+            '{"code":"X","message":5}',
+            '{"code":"X","message":"m","details":[]}',
+            '{"error":{"message":"m"}}',
+            "<html>",
+            "{",
+            '{"code":NaN}',
+            "[" * 20_000,
+        ):
             with self.subTest(body[:40]):
                 error = self.error(errors.SDKError, answer(body, 400), "db_query", "database")
                 self.assertTrue(str(error).startswith("API error occurred: Status 400. Body: " + (body[:30] or '""')))
@@ -252,10 +387,19 @@ class TheMessage(DecodeCase):
             (answer("no", 404), "API error occurred: Status 404. Body: no"),
             (answer("", 404), 'API error occurred: Status 404. Body: ""'),
             (answer("no", 500, "text/html"), "API error occurred: Status 500 Content-Type text/html. Body: no"),
-            (answer("no", 500, "text/html; charset=x"), 'API error occurred: Status 500 Content-Type "text/html; charset=x". Body: no'),
+            (
+                answer("no", 500, "text/html; charset=x"),
+                'API error occurred: Status 500 Content-Type "text/html; charset=x". Body: no',
+            ),
             (answer("no", 500, None), 'API error occurred: Status 500 Content-Type "". Body: no'),
-            (answer("no", 400, "application/json; charset=utf-8"), 'API error occurred: Status 400 Content-Type "application/json; charset=utf-8". Body: no'),
-            (answer("no", 400, "application/json;charset=utf-8"), "API error occurred: Status 400 Content-Type application/json;charset=utf-8. Body: no"),
+            (
+                answer("no", 400, "application/json; charset=utf-8"),
+                'API error occurred: Status 400 Content-Type "application/json; charset=utf-8". Body: no',
+            ),
+            (
+                answer("no", 400, "application/json;charset=utf-8"),
+                "API error occurred: Status 400 Content-Type application/json;charset=utf-8. Body: no",
+            ),
             (answer(" no\n\n", 404), "API error occurred: Status 404. Body:  no"),
             (answer("", 304), 'Unexpected response received: Status 304. Body: ""'),
             (answer("", 300, None), 'Unexpected response received: Status 300 Content-Type "". Body: ""'),
@@ -274,7 +418,12 @@ class TheMessage(DecodeCase):
             self.assertEqual(error.body, "\u00e9" * length)
 
     def test_of_the_api_itself_is_cut_too(self):
-        error = self.error(errors.ErrorResponse, answer(json.dumps({"code": "C", "message": "m" * 1_002_000}), 401), "auth_signin", "authentication")
+        error = self.error(
+            errors.ErrorResponse,
+            answer(json.dumps({"code": "C", "message": "m" * 1_002_000}), 401),
+            "auth_signin",
+            "authentication",
+        )
         self.assertEqual(str(error), "m" * 1_000_000 + "...and 2000 more chars")
         self.assertEqual(len(error.data.message), 1_002_000)
 
@@ -289,7 +438,11 @@ class TheMessage(DecodeCase):
         self.assertNotIn("sesame", str(error))
 
     def test_drives_no_terminal_and_forges_no_line_of_a_log(self):
-        for response in (answer("\x1b[2J\r\0\x9b", 500), answer("x", 500, "a\x1b[2J"), answer('{"code":"X","message":"\\u001b[2J\\u0000"}', 400)):
+        for response in (
+            answer("\x1b[2J\r\0\x9b", 500),
+            answer("x", 500, "a\x1b[2J"),
+            answer('{"code":"X","message":"\\u001b[2J\\u0000"}', 400),
+        ):
             kind = errors.ErrorResponse if response.status_code == 400 else errors.SDKError
             error = self.error(kind, response, "db_query", "database")
             self.assertNotRegex(str(error), "[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -310,8 +463,12 @@ class WhatOtherClientsReturn(DecodeCase):
         self.assertEqual(decoded(Bare(200, '{"value":"\u00e9"}')).value, "\u00e9")
         self.assertEqual(decoded(Bare(200, "")), models.CacheGetResponseBody())
         self.assertEqual(str(self.error(errors.SDKError, Bare(404, "no"))), "API error occurred: Status 404. Body: no")
-        self.assertEqual(self.error(errors.ErrorResponse, Bare(400, PROBLEM), "db_query", "database").data.code, "VALIDATION_ERROR")
+        self.assertEqual(
+            self.error(errors.ErrorResponse, Bare(400, PROBLEM), "db_query", "database").data.code, "VALIDATION_ERROR"
+        )
 
     def test_of_a_mock_is_enough_too(self):
-        mock = unittest.mock.Mock(status_code=200, headers=Headers([("Content-Type", "application/json")]), text='{"value":1}')
+        mock = unittest.mock.Mock(
+            status_code=200, headers=Headers([("Content-Type", "application/json")]), text='{"value":1}'
+        )
         self.assertEqual(decoded(mock).value, 1)

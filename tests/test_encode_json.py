@@ -30,8 +30,16 @@ VALUES = [
     ("text is ASCII", "h\u00e9 \u20ac \U0001f600", b'"h\\u00e9 \\u20ac \\ud83d\\ude00"'),
     ("text is escaped", '"\\/\b\f\n\r\t\0\x7f\u2028', b'"\\"\\\\/\\b\\f\\n\\r\\t\\u0000\\u007f\\u2028"'),
     ("a lone surrogate", "\ud800", b'"\\ud800"'),
-    ("whole numbers of any size", [0, -1, 2**53 + 1, 10**30], b"[0,-1,9007199254740993,1000000000000000000000000000000]"),
-    ("other numbers", [1.0, -0.0, 0.1, 1e16, 1e-7, 1.7976931348623157e308], b"[1.0,-0.0,0.1,1e+16,1e-07,1.7976931348623157e+308]"),
+    (
+        "whole numbers of any size",
+        [0, -1, 2**53 + 1, 10**30],
+        b"[0,-1,9007199254740993,1000000000000000000000000000000]",
+    ),
+    (
+        "other numbers",
+        [1.0, -0.0, 0.1, 1e16, 1e-7, 1.7976931348623157e308],
+        b"[1.0,-0.0,0.1,1e+16,1e-07,1.7976931348623157e+308]",
+    ),
     ("a list", [1, [2, []]], b"[1,[2,[]]]"),
     ("an object", {"b": 1, "a": {"c": {}}}, b'{"b":1,"a":{"c":{}}}'),
     ("nulls inside", {"a": None, "b": [None]}, b'{"a":null,"b":[null]}'),
@@ -41,13 +49,26 @@ VALUES = [
     ("microseconds", datetime(2024, 1, 2, 3, 4, 5, 6000), b'"2024-01-02T03:04:05.006000"'),
     ("a date", date(2024, 1, 2), b'"2024-01-02"'),
     ("times", [time(3, 4, 5), time(3, 4, 5, tzinfo=timezone.utc)], b'["03:04:05","03:04:05Z"]'),
-    ("durations", [timedelta(days=1), timedelta(seconds=90), timedelta(0), timedelta(seconds=-90), timedelta(seconds=1, microseconds=500),
-                   timedelta(days=2, hours=3, minutes=4, seconds=5), timedelta(hours=1)],
-     b'["P1D","PT1M30S","PT0S","-PT1M30S","PT1.0005S","P2DT3H4M5S","PT1H"]'),
+    (
+        "durations",
+        [
+            timedelta(days=1),
+            timedelta(seconds=90),
+            timedelta(0),
+            timedelta(seconds=-90),
+            timedelta(seconds=1, microseconds=500),
+            timedelta(days=2, hours=3, minutes=4, seconds=5),
+            timedelta(hours=1),
+        ],
+        b'["P1D","PT1M30S","PT0S","-PT1M30S","PT1.0005S","P2DT3H4M5S","PT1H"]',
+    ),
     ("a Decimal", [Decimal("1.10"), Decimal("1E+5"), Decimal("-0")], b'["1.10","1E+5","-0"]'),
     ("a UUID", ID, b'"12345678-1234-5678-1234-567812345678"'),
-    ("IP addresses", [ipaddress.ip_address("127.0.0.1"), ipaddress.ip_address("::1"), ipaddress.ip_network("10.0.0.0/8")],
-     b'["127.0.0.1","::1","10.0.0.0/8"]'),
+    (
+        "IP addresses",
+        [ipaddress.ip_address("127.0.0.1"), ipaddress.ip_address("::1"), ipaddress.ip_network("10.0.0.0/8")],
+        b'["127.0.0.1","::1","10.0.0.0/8"]',
+    ),
     ("bytes that are text", [b"h\xc3\xa9", bytearray(b"a")], b'["h\\u00e9","a"]'),
     ("enums", [Colour.RED, Colour.NESTED, Level.HIGH, Name.ADA, models.Role.USER], b'["red",[1,"a"],3,"ada","user"]'),
     ("tuples", [(), (1, 2), Pair(1, (2,))], b"[[],[1,2],[1,[2]]]"),
@@ -56,20 +77,54 @@ VALUES = [
     ("a range", range(3), b"[0,1,2]"),
     ("views of a dict", [{"a": 1}.keys(), {"a": 1}.values(), {"a": 1}.items()], b'[["a"],[1],[["a",1]]]'),
     ("subclasses of the plain types", [Text("a"), Whole(5), Mapped(a=1), True + 1], b'["a",5,{"a":1},2]'),
-    ("dicts of other kinds", [collections.OrderedDict(a=1), collections.defaultdict(int, a=1), collections.Counter("a"), collections.UserDict(a=1),
-                              types.MappingProxyType({"a": 1}), collections.ChainMap({"a": 1})], b"[" + b",".join([b'{"a":1}'] * 6) + b"]"),
+    (
+        "dicts of other kinds",
+        [
+            collections.OrderedDict(a=1),
+            collections.defaultdict(int, a=1),
+            collections.Counter("a"),
+            collections.UserDict(a=1),
+            types.MappingProxyType({"a": 1}),
+            collections.ChainMap({"a": 1}),
+        ],
+        b"[" + b",".join([b'{"a":1}'] * 6) + b"]",
+    ),
     ("dataclasses", Point(1, Point(2, [Point(3)])), b'{"x":1,"y":{"x":2,"y":[{"x":3,"y":null}]}}'),
-    ("models, by their names on the wire", [models.ServicesInvokeRequestBody(service_name="s", data={}), models.Messages(role="user")],
-     b'[{"data":{},"serviceName":"s"},{"role":"user"}]'),
-    ("all of them, inside each other", {"a": ({Colour.RED}, [Point(1, {"b": (date(2024, 1, 2),)})])}, b'{"a":[["red"],[{"x":1,"y":{"b":["2024-01-02"]}}]]}'),
+    (
+        "models, by their names on the wire",
+        [models.ServicesInvokeRequestBody(service_name="s", data={}), models.Messages(role="user")],
+        b'[{"data":{},"serviceName":"s"},{"role":"user"}]',
+    ),
+    (
+        "all of them, inside each other",
+        {"a": ({Colour.RED}, [Point(1, {"b": (date(2024, 1, 2),)})])},
+        b'{"a":[["red"],[{"x":1,"y":{"b":["2024-01-02"]}}]]}',
+    ),
 ]
 
 # A dict's key, and the text that is sent for it.
 KEYS = [
-    ("a", "a"), ("h\u00e9", "h\\u00e9"), ("", ""), (Text("a"), "a"), (1, "1"), (-1, "-1"), (10**30, str(10**30)), (1.5, "1.5"), (True, "true"), (False, "false"),
-    (Colour.RED, "red"), (Level.HIGH, "3"), (Name.ADA, "ada"), (date(2024, 1, 2), "2024-01-02"),
-    (datetime(2024, 1, 2, 3, 4, 5, tzinfo=timezone.utc), "2024-01-02T03:04:05Z"), (time(3, 4, 5), "03:04:05"), (ID, str(ID)), (Decimal("1.10"), "1.10"),
-    (b"a", "a"), (timedelta(seconds=90), "PT1M30S"), (ipaddress.ip_address("::1"), "::1"),
+    ("a", "a"),
+    ("h\u00e9", "h\\u00e9"),
+    ("", ""),
+    (Text("a"), "a"),
+    (1, "1"),
+    (-1, "-1"),
+    (10**30, str(10**30)),
+    (1.5, "1.5"),
+    (True, "true"),
+    (False, "false"),
+    (Colour.RED, "red"),
+    (Level.HIGH, "3"),
+    (Name.ADA, "ada"),
+    (date(2024, 1, 2), "2024-01-02"),
+    (datetime(2024, 1, 2, 3, 4, 5, tzinfo=timezone.utc), "2024-01-02T03:04:05Z"),
+    (time(3, 4, 5), "03:04:05"),
+    (ID, str(ID)),
+    (Decimal("1.10"), "1.10"),
+    (b"a", "a"),
+    (timedelta(seconds=90), "PT1M30S"),
+    (ipaddress.ip_address("::1"), "::1"),
 ]
 
 
@@ -102,12 +157,36 @@ def nested(depth, kind=list):
 
 
 REFUSED = [
-    ("value", math.nan), ("value", math.inf), ("value[1]", [1, -math.inf]), ("value.a.b[2]", {"a": {"b": [0, 0, math.nan]}}),
-    ("value[3].x", [0, 0, 0, {"x": Stranger()}]), ("value.a", {"a": b"\xff"}), ("value[0]", [bytearray(b"\xff")]), ("value", Stranger()),
-    ("value", Stranger), ("value", len), ("value", ...), ("value", NotImplemented), ("value", sys), ("value", ValueError("x")), ("value", lambda: 1), ("value", 1j),
-    ("value", memoryview(b"a")), ("value[0]", [UNSET]), ("value.a", {"a": UNSET}), ("value.y", Point(1, math.nan)), ("value[1][0]", (1, {math.nan})),
-    ("value.a", {"a": {None: 1}}), ("value", {None: 1}), ("value", {"a": 1, (1, 2): 2}), ("value", {math.nan: 1}), ("value", {math.inf: 1}),
-    ("value", {Stranger(): 1}), ("value", {b"\xff": 1}), ("value", datetime), ("value", Colour),
+    ("value", math.nan),
+    ("value", math.inf),
+    ("value[1]", [1, -math.inf]),
+    ("value.a.b[2]", {"a": {"b": [0, 0, math.nan]}}),
+    ("value[3].x", [0, 0, 0, {"x": Stranger()}]),
+    ("value.a", {"a": b"\xff"}),
+    ("value[0]", [bytearray(b"\xff")]),
+    ("value", Stranger()),
+    ("value", Stranger),
+    ("value", len),
+    ("value", ...),
+    ("value", NotImplemented),
+    ("value", sys),
+    ("value", ValueError("x")),
+    ("value", lambda: 1),
+    ("value", 1j),
+    ("value", memoryview(b"a")),
+    ("value[0]", [UNSET]),
+    ("value.a", {"a": UNSET}),
+    ("value.y", Point(1, math.nan)),
+    ("value[1][0]", (1, {math.nan})),
+    ("value.a", {"a": {None: 1}}),
+    ("value", {None: 1}),
+    ("value", {"a": 1, (1, 2): 2}),
+    ("value", {math.nan: 1}),
+    ("value", {math.inf: 1}),
+    ("value", {Stranger(): 1}),
+    ("value", {b"\xff": 1}),
+    ("value", datetime),
+    ("value", Colour),
 ]
 
 
@@ -142,7 +221,10 @@ class Encoding(unittest.TestCase):
 
     def test_reads_a_generator_that_stands_beside_odd_keys(self):
         self.assertEqual(sent_json([(x for x in (1, 2)), {1: 2}]), b'[[1,2],{"1":2}]')
-        self.assertEqual(sent_json({"a": {"b": map(str, (1, 2))}, "c": {3: date(2024, 1, 2)}}), b'{"a":{"b":["1","2"]},"c":{"3":"2024-01-02"}}')
+        self.assertEqual(
+            sent_json({"a": {"b": map(str, (1, 2))}, "c": {3: date(2024, 1, 2)}}),
+            b'{"a":{"b":["1","2"]},"c":{"3":"2024-01-02"}}',
+        )
 
     def test_of_the_same_value_twice_is_no_cycle(self):
         shared = {"a": []}
@@ -151,7 +233,7 @@ class Encoding(unittest.TestCase):
     def test_reaches_150_levels(self):
         for kind, opening, closing in ((list, b"[", b"]"), (dict, b'{"a":', b"}")):
             text = sent_json(nested(150, kind))
-            self.assertEqual((text[:150 * len(opening)], text[-150:]), (opening * 150, closing * 150))
+            self.assertEqual((text[: 150 * len(opening)], text[-150:]), (opening * 150, closing * 150))
 
     def test_applies_to_every_field_that_may_hold_anything(self):
         client = FakeClient()
@@ -226,8 +308,8 @@ class Refusals(unittest.TestCase):
 
     @unittest.skipUnless(hasattr(sys, "get_int_max_str_digits"), "this Python writes numbers of any length")
     def test_of_numbers_that_python_will_not_write_are_ours(self):
-        self.refused(10 ** 5000)
-        self.refused({10 ** 5000: 1})
+        self.refused(10**5000)
+        self.refused({10**5000: 1})
 
     def test_of_lists_that_hold_models_and_other_things_are_taken(self):
         client = FakeClient()
@@ -281,8 +363,11 @@ class WhatTheOfficialSdkTakes(unittest.TestCase):
 
 class WhatMayBeAccepted(unittest.TestCase):
     def test_is_sent_as_text_or_a_list_or_refused_but_never_as_something_else(self):
-        for value, allowed in [(re.compile("a+"), b'"a+"'), (fractions.Fraction(1, 3), b'"1/3"'),
-                               (array.array("B", [1]), b"[1]")]:
+        for value, allowed in [
+            (re.compile("a+"), b'"a+"'),
+            (fractions.Fraction(1, 3), b'"1/3"'),
+            (array.array("B", [1]), b"[1]"),
+        ]:
             try:
                 self.assertEqual(sent_json(value), allowed)
             except errors.ValidationError as error:

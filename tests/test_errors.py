@@ -11,7 +11,10 @@ import aerostack_lite
 from aerostack_lite import SDK, AerostackError, Headers, Request, errors, models
 from tests.recording_server import KEY, FakeClient, answer, decoded
 
-ALL = sorted((error for error in vars(errors).values() if isinstance(error, type) and issubclass(error, AerostackError)), key=lambda error: error.__name__)
+ALL = sorted(
+    (error for error in vars(errors).values() if isinstance(error, type) and issubclass(error, AerostackError)),
+    key=lambda error: error.__name__,
+)
 
 
 def drawn_tree():
@@ -21,7 +24,7 @@ def drawn_tree():
         match = re.match(r"([ |]*)\+-- (\w+)(.*)", line)
         if match:
             depth = len(match.group(1)) // 4
-            del above[depth + 1:]
+            del above[depth + 1 :]
             parent, name, rest = above[-1], match.group(2), match.group(3)
             tree[name] = (parent, {word for word in re.findall(r"\((\w+)\)", rest) if hasattr(builtins, word)})
             above.append(name)
@@ -47,7 +50,10 @@ def sample(kind):
 class TheTree(unittest.TestCase):
     def test_is_the_one_drawn_at_its_root(self):
         drawn = drawn_tree()
-        real = {error.__name__: next((base.__name__ for base in error.__bases__ if issubclass(base, AerostackError)), None) for error in ALL}
+        real = {
+            error.__name__: next((base.__name__ for base in error.__bases__ if issubclass(base, AerostackError)), None)
+            for error in ALL
+        }
         self.assertEqual({name: parent for name, (parent, _) in drawn.items()}, real)
 
     def test_stands_on_the_builtins_that_are_drawn(self):
@@ -56,9 +62,16 @@ class TheTree(unittest.TestCase):
             self.assertEqual(drawn, real - {"Exception"}, name)
 
     def test_is_caught_as_what_one_would_expect(self):
-        for kind, expected in [(errors.ValidationError, ValueError), (errors.TimeoutException, TimeoutError), (errors.ConnectTimeout, TimeoutError),
-                               (errors.NetworkError, ConnectionError), (errors.ConnectError, OSError), (errors.ProxyError, ConnectionError),
-                               (errors.ClosedError, RuntimeError), (errors.ErrorResponse, errors.SDKBaseError)]:
+        for kind, expected in [
+            (errors.ValidationError, ValueError),
+            (errors.TimeoutException, TimeoutError),
+            (errors.ConnectTimeout, TimeoutError),
+            (errors.NetworkError, ConnectionError),
+            (errors.ConnectError, OSError),
+            (errors.ProxyError, ConnectionError),
+            (errors.ClosedError, RuntimeError),
+            (errors.ErrorResponse, errors.SDKBaseError),
+        ]:
             with self.assertRaises(expected):
                 raise sample(kind)
         self.assertFalse(issubclass(errors.ErrorResponse, errors.SDKError))
@@ -67,7 +80,11 @@ class TheTree(unittest.TestCase):
             self.assertTrue(issubclass(kind, Exception))
 
     def test_has_the_names_of_httpx_for_what_the_official_sdk_lets_through(self):
-        for name, parent in (("ConnectError", "RequestError"), ("TimeoutException", "RequestError"), ("ReadTimeout", "TimeoutException")):
+        for name, parent in (
+            ("ConnectError", "RequestError"),
+            ("TimeoutException", "RequestError"),
+            ("ReadTimeout", "TimeoutException"),
+        ):
             self.assertIn(parent, [base.__name__ for base in getattr(errors, name).__mro__])
 
 
@@ -76,7 +93,9 @@ class EveryError(unittest.TestCase):
         for kind in ALL:
             error = sample(kind)
             self.assertEqual(str(error), error.message)
-            self.assertEqual((error.request_id, error.attempts, error.retry_after, error.maybe_processed), (None, 0, None, False))
+            self.assertEqual(
+                (error.request_id, error.attempts, error.retry_after, error.maybe_processed), (None, 0, None, False)
+            )
             if kind is not errors.ErrorResponse:
                 self.assertIsNone(error.data)
 
@@ -84,12 +103,15 @@ class EveryError(unittest.TestCase):
         for kind in ALL:
             error = sample(kind)
             error.request_id, error.attempts, error.retry_after, error.maybe_processed = "id", 3, 1.5, True
-            for made in [copy.copy(error), copy.deepcopy(error)] + [pickle.loads(pickle.dumps(error, protocol))
-                                                                    for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1)]:
+            for made in [copy.copy(error), copy.deepcopy(error)] + [
+                pickle.loads(pickle.dumps(error, protocol)) for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1)
+            ]:
                 with self.subTest(kind.__name__):
                     self.assertIs(type(made), kind)
                     self.assertEqual((str(made), made.args, made.message), (str(error), error.args, error.message))
-                    self.assertEqual((made.request_id, made.attempts, made.retry_after, made.maybe_processed), ("id", 3, 1.5, True))
+                    self.assertEqual(
+                        (made.request_id, made.attempts, made.retry_after, made.maybe_processed), ("id", 3, 1.5, True)
+                    )
                     self.assertEqual(made.data, error.data)
                     if isinstance(error, errors.SDKBaseError):
                         self.assertEqual((made.status_code, made.body), (400, error.body))
@@ -100,7 +122,10 @@ class EveryError(unittest.TestCase):
 
     def test_leaves_the_request_with_its_key_out_of_a_pickle(self):
         request = Request("POST", "http://h/", Headers([("X-Aerostack-Key", "sesame")]), b"", None)
-        for error in (errors.ReadError("m", request=request), errors.SDKError("m", aerostack_lite.Response(500, request=request))):
+        for error in (
+            errors.ReadError("m", request=request),
+            errors.SDKError("m", aerostack_lite.Response(500, request=request)),
+        ):
             self.assertNotIn(b"sesame", pickle.dumps(error))
 
     def test_of_a_foreign_response_too(self):
@@ -152,7 +177,10 @@ class AnAnswersError(unittest.TestCase):
         self.assertEqual((error.raw_response.text, error.raw_response.content), ("no", b"no"))
 
     def test_shows_its_class_message_and_status(self):
-        self.assertEqual(repr(self.error(answer("no", 404))), "SDKError(message='API error occurred: Status 404. Body: no', status_code=404)")
+        self.assertEqual(
+            repr(self.error(answer("no", 404))),
+            "SDKError(message='API error occurred: Status 404. Body: no', status_code=404)",
+        )
 
     def test_is_made_by_hand_from_anything_like_a_response(self):
         response = answer("text", 418, "a/b")
@@ -169,7 +197,9 @@ class AnArgumentsError(unittest.TestCase):
             SDK(KEY, client=FakeClient()).ai.ai_chat(messages=[{"role": 5}], modell="m")
         error = caught.exception
         self.assertEqual(error.error_count(), 2)
-        self.assertEqual([problem["loc"] for problem in error.errors()], [("body", "messages", 0, "role"), ("body", "modell")])
+        self.assertEqual(
+            [problem["loc"] for problem in error.errors()], [("body", "messages", 0, "role"), ("body", "modell")]
+        )
         self.assertEqual({frozenset(problem) for problem in error.errors()}, {frozenset(["loc", "type", "msg"])})
         self.assertTrue(str(error).startswith("2 validation errors for ai_chat\nbody.messages.0.role: "))
 

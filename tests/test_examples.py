@@ -22,7 +22,9 @@ class ExamplesTest(NewcomerTestCase):
         for name in FILES:
             with self.subTest(name):
                 tested = "test_" + name.partition(".")[0] + "_"
-                self.assertTrue([test for test in dir(self) if test.startswith(tested)], "no %s... in this file" % tested)
+                self.assertTrue(
+                    [test for test in dir(self) if test.startswith(tested)], "no %s... in this file" % tested
+                )
 
     def test_each_is_short_and_says_what_it_shows_and_how_to_run_it(self):
         for name in FILES:
@@ -34,37 +36,62 @@ class ExamplesTest(NewcomerTestCase):
                     self.assertRegex(lines[1], r"^(# )?Run: .*" + re.escape(name))
 
     def test_quickstart_walks_through_the_nine_operations_twice(self):
-        status, output, complaints = self.newcomer.run("python3", self.newcomer.path("examples", "quickstart.py"), cwd="/",
-                                                       environment={"AEROSTACK_API_KEY": "", "AEROSTACK_SERVER_URL": ""})
+        status, output, complaints = self.newcomer.run(
+            "python3",
+            self.newcomer.path("examples", "quickstart.py"),
+            cwd="/",
+            environment={"AEROSTACK_API_KEY": "", "AEROSTACK_SERVER_URL": ""},
+        )
         self.assertEqual((status, complaints), (0, ""), output)
-        for operation in ("ai_chat", "auth_signin", "auth_signup", "cache_get", "cache_set", "queue_enqueue", "services_invoke",
-                          "storage_upload"):
+        for operation in (
+            "ai_chat",
+            "auth_signin",
+            "auth_signup",
+            "cache_get",
+            "cache_set",
+            "queue_enqueue",
+            "services_invoke",
+            "storage_upload",
+        ):
             self.assertEqual(len(re.findall(r"(?m)^  %s +\S.*\n +[0-9.]+ ms  \w+=" % operation, output)), 2, operation)
         self.assertIn('DB_QUERY_FAILED: near "SELEC"', output)
         self.assertNotIn("correct horse", output)
         self.assertTrue(output.endswith("All went well.\n"))
 
     def test_quickstart_talks_to_a_real_server(self):
-        status, output, complaints = self.newcomer.run("python3", "examples/quickstart.py", "--server-url", self.platform.url)
+        status, output, complaints = self.newcomer.run(
+            "python3", "examples/quickstart.py", "--server-url", self.platform.url
+        )
         self.assertEqual((status, complaints), (0, ""), output)
         self.assertIn(self.platform.url, output.splitlines()[0])
 
     def test_quickstart_fails_when_a_call_fails(self):
-        with ScriptedServer(repeat(expect, answer(b'{"code":"INTERNAL_ERROR","message":"no"}', status="400 No"))) as server:
+        with ScriptedServer(
+            repeat(expect, answer(b'{"code":"INTERNAL_ERROR","message":"no"}', status="400 No"))
+        ) as server:
             status, output, _ = self.newcomer.run("python3", "examples/quickstart.py", "--server-url", server.url)
         self.assertEqual(status, 1)
         self.assertIn("FAILED: ErrorResponse: no", output)
         self.assertTrue(output.endswith("18 went wrong.\n"), output)
 
     def test_quickstart_needs_a_key_for_a_real_server(self):
-        status, _, complaints = self.newcomer.run("python3", "examples/quickstart.py", "--server-url", self.platform.url,
-                                                  environment={"AEROSTACK_API_KEY": ""})
+        status, _, complaints = self.newcomer.run(
+            "python3",
+            "examples/quickstart.py",
+            "--server-url",
+            self.platform.url,
+            environment={"AEROSTACK_API_KEY": ""},
+        )
         self.assertEqual(status, 2)
         self.assertIn("AEROSTACK_API_KEY", complaints)
 
     def test_local_platform_serves_until_it_is_stopped(self):
-        program = subprocess.Popen([self.newcomer.path("bin", "python3"), "examples/local_platform.py", "--port", "0"],
-                                   cwd=self.newcomer.folder, env=self.newcomer.environment, stdout=subprocess.PIPE)
+        program = subprocess.Popen(
+            [self.newcomer.path("bin", "python3"), "examples/local_platform.py", "--port", "0"],
+            cwd=self.newcomer.folder,
+            env=self.newcomer.environment,
+            stdout=subprocess.PIPE,
+        )
         with program:
             try:
                 url = re.search(r'server_url="(.*?)"', program.stdout.readline().decode()).group(1)
@@ -86,9 +113,14 @@ class ExamplesTest(NewcomerTestCase):
     def test_handle_errors_meets_each_kind(self):
         status, output, complaints = self.run_python("examples/handle_errors.py")
         self.assertEqual((status, complaints), (0, ""))
-        for expected in (r"well: +1 rows", r"did you mean 'params'", r"no key: +the API says no: .*is the key right",
-                         r"bad SQL: +the API says no: near", r"wrong path: +an answer of no use, status 404",
-                         r"nobody there: +no answer after 1 attempts; it was not carried out"):
+        for expected in (
+            r"well: +1 rows",
+            r"did you mean 'params'",
+            r"no key: +the API says no: .*is the key right",
+            r"bad SQL: +the API says no: near",
+            r"wrong path: +an answer of no use, status 404",
+            r"nobody there: +no answer after 1 attempts; it was not carried out",
+        ):
             self.assertRegex(output, expected)
 
     def test_custom_client_needs_no_httpx(self):
@@ -100,16 +132,26 @@ class ExamplesTest(NewcomerTestCase):
     def test_corporate_network_goes_through_the_proxy_and_trusts_the_company(self):
         self.newcomer.write(COMPANY_CA, "company-ca.pem")
         with ScriptedServer(repeat(expect, answer(b'{"results":[{"one":1}]}'))) as proxy:
-            found = self.run_python("examples/corporate_network.py", "--ca", "company-ca.pem", "--proxy",
-                                    "http://ada:sekret%21@" + proxy.netloc, environment={"AEROSTACK_SERVER_URL": "http://aerostack.test/v1"})
+            found = self.run_python(
+                "examples/corporate_network.py",
+                "--ca",
+                "company-ca.pem",
+                "--proxy",
+                "http://ada:sekret%21@" + proxy.netloc,
+                environment={"AEROSTACK_SERVER_URL": "http://aerostack.test/v1"},
+            )
             self.assertEqual(found, (0, "[{'one': 1}]\n", ""))
             self.assertIn(b"POST http://aerostack.test/v1/db/query HTTP/1.1\r\n", proxy.requests[0])
             self.assertEqual(header(proxy.requests[0], "Proxy-Authorization"), ["Basic YWRhOnNla3JldCE="])
 
     def test_corporate_network_says_that_the_proxy_refuses_without_its_password(self):
         with ScriptedServer([expect, answer(b"", status="407 Who are you")]) as proxy:
-            status, _, complaints = self.run_python("examples/corporate_network.py", "--proxy", "http://ada:sekret@" + proxy.netloc,
-                                                    environment={"AEROSTACK_SERVER_URL": "https://aerostack.test/v1"})
+            status, _, complaints = self.run_python(
+                "examples/corporate_network.py",
+                "--proxy",
+                "http://ada:sekret@" + proxy.netloc,
+                environment={"AEROSTACK_SERVER_URL": "https://aerostack.test/v1"},
+            )
             self.assertEqual((status, proxy.connections), (1, 1))
         self.assertRegex(complaints, "^The proxy did not let us through: .*407")
         self.assertNotIn("sekret", complaints)
@@ -117,21 +159,27 @@ class ExamplesTest(NewcomerTestCase):
 
     def test_cron_job_stores_its_report(self):
         self.newcomer.write("any key\n", "key")
-        status, output, complaints = self.newcomer.run("sh", "examples/cron_job.sh", environment={"KEY_FILE": "key", "AEROSTACK_API_KEY": ""})
+        status, output, complaints = self.newcomer.run(
+            "sh", "examples/cron_job.sh", environment={"KEY_FILE": "key", "AEROSTACK_API_KEY": ""}
+        )
         self.assertEqual((status, complaints), (0, ""))
         self.assertRegex(output, r"/storage/files/reports/\d{4}-\d\d-\d\d\.json\n$")
 
     def test_cron_job_says_what_went_wrong(self):
         self.newcomer.write("any key\n", "key")
         self.newcomer.write(" \n", "empty")
-        with ScriptedServer(repeat(expect, answer(b'{"code":"AUTH_INVALID_KEY","message":"no"}', status="401 No"))) as server:
+        with ScriptedServer(
+            repeat(expect, answer(b'{"code":"AUTH_INVALID_KEY","message":"no"}', status="401 No"))
+        ) as server:
             for expected, words, environment in (
                 (1, "The API refused", {"KEY_FILE": "key", "AEROSTACK_SERVER_URL": server.url}),
                 (2, "set up wrong", {"KEY_FILE": "empty"}),
                 (2, "set up wrong", {"KEY_FILE": "nowhere"}),
             ):
                 with self.subTest(words, **environment):
-                    status, output, complaints = self.newcomer.run("sh", "examples/cron_job.sh", environment=environment)
+                    status, output, complaints = self.newcomer.run(
+                        "sh", "examples/cron_job.sh", environment=environment
+                    )
                     self.assertEqual((status, output), (expected, ""))
                     self.assertIn(words, complaints)
 
@@ -148,8 +196,11 @@ class ExamplesTest(NewcomerTestCase):
         status, output, complaints = self.run_python("-c", program)
         self.assertEqual((status, complaints), (0, ""))
         calls, deadlines, refusal = output.split("\n", 2)
-        self.assertEqual(calls, "{'rows': [{'one': 1}], 'cached': False} {'rows': [{'one': 1}], 'cached': True} "
-                                "<HttpClient: 0 active, 1 idle>")
+        self.assertEqual(
+            calls,
+            "{'rows': [{'one': 1}], 'cached': False} {'rows': [{'one': 1}], 'cached': True} "
+            "<HttpClient: 0 active, 1 idle>",
+        )
         self.assertEqual(deadlines, "2500 1")
         self.assertIn("body.key", refusal)
 

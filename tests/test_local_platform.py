@@ -38,12 +38,18 @@ REQUIRED = {
     "/services/invoke": {"serviceName": "s", "data": {}},
 }
 WRONG = {
-    str: [7, None, ["x"], "\ud800"], list: ["x", {}, None], dict: ["x", [], None],
+    str: [7, None, ["x"], "\ud800"],
+    list: ["x", {}, None],
+    dict: ["x", [], None],
     int: [-1, 1.5, "1", True, 2**63],
 }
 OPTIONAL = {
-    ("/ai/chat", "model"): str, ("/auth/signup", "name"): str, ("/auth/signup", "metadata"): dict,
-    ("/cache/set", "ttl"): int, ("/db/query", "params"): list, ("/queue/enqueue", "delay"): int,
+    ("/ai/chat", "model"): str,
+    ("/auth/signup", "name"): str,
+    ("/auth/signup", "metadata"): dict,
+    ("/cache/set", "ttl"): int,
+    ("/db/query", "params"): list,
+    ("/queue/enqueue", "delay"): int,
 }
 
 
@@ -238,9 +244,14 @@ class DatabaseTests(PlatformTestCase):
 
     def test_a_failing_statement_says_why(self):
         failing = {
-            "SELEC 1": "syntax error", "SELECT * FROM absent": "no such table: absent", "SELECT ?": "bind",
-            "SELECT 1; SELECT 2": "one statement", "BEGIN": "transaction", "SELECT CAST(x'ff' AS TEXT)": "UTF-8",
-            "ATTACH '/tmp/elsewhere.db' AS e": "authoriz", "VACUUM INTO '/tmp/elsewhere.db'": "authoriz",
+            "SELEC 1": "syntax error",
+            "SELECT * FROM absent": "no such table: absent",
+            "SELECT ?": "bind",
+            "SELECT 1; SELECT 2": "one statement",
+            "BEGIN": "transaction",
+            "SELECT CAST(x'ff' AS TEXT)": "UTF-8",
+            "ATTACH '/tmp/elsewhere.db' AS e": "authoriz",
+            "VACUUM INTO '/tmp/elsewhere.db'": "authoriz",
             "SELECT 1 \0": "null character",
         }
         for sql, reason in failing.items():
@@ -431,7 +442,7 @@ def form(*parts, boundary="b0"):
     """A multipart body of (name, content, content type or None)."""
     body = b""
     for name, content, content_type in parts:
-        body += b"--%s\r\nContent-Disposition: form-data; name=\"%s\"" % (boundary.encode(), name.encode())
+        body += b'--%s\r\nContent-Disposition: form-data; name="%s"' % (boundary.encode(), name.encode())
         body += b'; filename="a.bin"\r\n' if name == "file" else b"\r\n"
         body += b"Content-Type: %s\r\n" % content_type.encode() if content_type else b""
         body += b"\r\n" + content + b"\r\n"
@@ -453,7 +464,7 @@ class StorageTests(PlatformTestCase):
 
     def get(self, url, method="GET"):
         self.assertTrue(url.startswith(self.platform.url + "/"), url)
-        self.client.request(method, url[len("http://" + self.address):])
+        self.client.request(method, url[len("http://" + self.address) :])
         response = self.client.getresponse()
         return response.status, response.getheader("Content-Type"), response.read()
 
@@ -523,8 +534,12 @@ class StorageTests(PlatformTestCase):
     def test_bad_forms_are_refused_and_name_the_field(self):
         key, file = ("key", b"k", None), ("file", b"x", None)
         for parts, field in (
-            ([key], "file"), ([file], "key"), ([key, key, file], "key"), ([key, file, file], "file"),
-            ([("key", b"\xff", None), file], "key"), ([("key", b"k" * 70000, None), file], "key"),
+            ([key], "file"),
+            ([file], "key"),
+            ([key, key, file], "key"),
+            ([key, file, file], "file"),
+            ([("key", b"\xff", None), file], "key"),
+            ([("key", b"k" * 70000, None), file], "key"),
             ([key, file, ("contentType", b"a\r\nSet-Cookie: x", None)], "contentType"),
         ):
             with self.subTest(field=field, parts=len(parts)):
@@ -696,10 +711,16 @@ class HttpTests(PlatformTestCase):
     def test_malformed_heads_are_refused_and_end_the_connection(self):
         post = b"POST /v1/cache/get HTTP/1.1\r\n"
         for head in (
-            b"SSH-2.0-x\r\n", b"GET / HTTP/2.0\r\n\r\n", b"GET /\r\n\r\n", post + b"no colon\r\n\r\n",
-            post + b"Name : x\r\n\r\n", post + b" folded: x\r\n\r\n",
-            post + b"A: x\ry\r\n\r\n", post + b"A: \0\r\n\r\n",
-            post + b"Content-Length: -1\r\n\r\n", post + b"Content-Length: 1\r\nContent-Length: 1\r\n\r\n",
+            b"SSH-2.0-x\r\n",
+            b"GET / HTTP/2.0\r\n\r\n",
+            b"GET /\r\n\r\n",
+            post + b"no colon\r\n\r\n",
+            post + b"Name : x\r\n\r\n",
+            post + b" folded: x\r\n\r\n",
+            post + b"A: x\ry\r\n\r\n",
+            post + b"A: \0\r\n\r\n",
+            post + b"Content-Length: -1\r\n\r\n",
+            post + b"Content-Length: 1\r\nContent-Length: 1\r\n\r\n",
             post + b"Transfer-Encoding: gzip\r\n\r\n",
             post + b"Transfer-Encoding: chunked\r\nContent-Length: 2\r\n\r\n",
             b"POST http://[::1 HTTP/1.1\r\n\r\n",

@@ -25,12 +25,31 @@ from unittest import mock
 import aerostack_lite
 from aerostack_lite import SDK, AsyncHttpClient, HttpClient, errors, models
 from tests.newcomer import MODULE, PATIENCE_SECONDS
-from tests.scripted_server import LoopbackTestCase, ScriptedServer, answer, close, expect, free_port, hang, repeat, reset, until_gone
+from tests.scripted_server import (
+    LoopbackTestCase,
+    ScriptedServer,
+    answer,
+    close,
+    expect,
+    free_port,
+    hang,
+    repeat,
+    reset,
+    until_gone,
+)
 
 SECRETS = {name: "planted-%s-7f3a" % name for name in ("key", "password", "token", "proxy", "url", "header", "cookie")}
-FORMS = {name + how: form for name, secret in SECRETS.items() for how, form in (
-    ("", secret), (" reversed", secret[::-1]), (" in hexadecimal", secret.encode().hex()),
-    (" in Base64", base64.b64encode(("user:" + secret).encode()).decode()), (" quoted", secret.replace("-", "%2D")))}
+FORMS = {
+    name + how: form
+    for name, secret in SECRETS.items()
+    for how, form in (
+        ("", secret),
+        (" reversed", secret[::-1]),
+        (" in hexadecimal", secret.encode().hex()),
+        (" in Base64", base64.b64encode(("user:" + secret).encode()).decode()),
+        (" quoted", secret.replace("-", "%2D")),
+    )
+}
 OPERATIONS = [(service, operation) for service, operation, _ in aerostack_lite.operations()]
 REQUESTS = {
     "ai_chat": {"messages": [{"role": "user", "content": "Hello"}]},
@@ -45,7 +64,11 @@ REQUESTS = {
 }
 HEADERS = ["Set-Cookie: session=" + SECRETS["cookie"], "X-Token: " + SECRETS["token"]]
 GOOD = {"token": SECRETS["token"], "expires_at": "2030-01-01T00:00:00Z", "user": {"email": "a@b.c"}}
-ECHO = {"code": "VALIDATION_ERROR", "message": "no", "details": {"password": SECRETS["password"], "key": SECRETS["key"], "token": SECRETS["token"]}}
+ECHO = {
+    "code": "VALIDATION_ERROR",
+    "message": "no",
+    "details": {"password": SECRETS["password"], "key": SECRETS["key"], "token": SECRETS["token"]},
+}
 
 
 def json_answer(body, status="200 OK", *headers):
@@ -68,7 +91,9 @@ class Shown:
             seen.add(id(error))
             kind = type(error).__name__
             self.add("text of " + kind, "%s %r %r" % (error, error, error.args))
-            for summary in traceback.StackSummary.extract(traceback.walk_tb(error.__traceback__), capture_locals=True, lookup_lines=False):
+            for summary in traceback.StackSummary.extract(
+                traceback.walk_tb(error.__traceback__), capture_locals=True, lookup_lines=False
+            ):
                 if os.path.abspath(summary.filename) == MODULE:
                     for name, value in (summary.locals or {}).items():
                         self.add("%s in %s(), line %d, under %s" % (name, summary.name, summary.lineno, kind), value)
@@ -77,7 +102,14 @@ class Shown:
             error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
 
     def secrets(self):
-        return sorted({"%s is shown by %s" % (name, where) for where, text in self.places for name, form in FORMS.items() if form in text})
+        return sorted(
+            {
+                "%s is shown by %s" % (name, where)
+                for where, text in self.places
+                for name, form in FORMS.items()
+                if form in text
+            }
+        )
 
 
 class Recorder(logging.Handler):
@@ -154,8 +186,15 @@ class SecretsTest(LogCase):
             with self.subTest(operation.name), ScriptedServer(repeat(expect, json_answer(GOOD))) as server:
                 shown = Shown()
                 url = "http://user:%s@%s/v1" % (SECRETS["url"], server.netloc)
-                self.call_both_ways(service, operation, REQUESTS[operation.name], None, shown, server_url=url,
-                                    http_headers={"X-Signature": SECRETS["header"], "Authorization": "Bearer " + SECRETS["header"]})
+                self.call_both_ways(
+                    service,
+                    operation,
+                    REQUESTS[operation.name],
+                    None,
+                    shown,
+                    server_url=url,
+                    http_headers={"X-Signature": SECRETS["header"], "Authorization": "Bearer " + SECRETS["header"]},
+                )
                 self.assertEqual(len(server.requests), 2)
                 self.assertIn(SECRETS["key"].encode(), server.requests[0])
                 self.assertEqual(len(self.log.records) % 4, 0)
@@ -166,8 +205,16 @@ class SecretsTest(LogCase):
         faults = {
             "401 with an echo": [expect, json_answer(ECHO, "401 No")],
             "500 with an echo": [expect, json_answer(ECHO, "500 No")],
-            "an echo that is no JSON": [expect, answer(b"sorry, %s is wrong" % SECRETS["key"].encode(), *HEADERS, status="403 No")],
-            "of another shape": [expect, json_answer(dict(GOOD, expires_at="soon", count="many", exists=[], success=[], url=5, response=5, result=5))],
+            "an echo that is no JSON": [
+                expect,
+                answer(b"sorry, %s is wrong" % SECRETS["key"].encode(), *HEADERS, status="403 No"),
+            ],
+            "of another shape": [
+                expect,
+                json_answer(
+                    dict(GOOD, expires_at="soon", count="many", exists=[], success=[], url=5, response=5, result=5)
+                ),
+            ],
             "not JSON": [expect, answer(b'{"token": "%s", ' % SECRETS["token"].encode(), *HEADERS)],
             "a redirect": [expect, answer(b"", redirect, status="302 Found")],
             "an echo in the head": [expect, b"HTTP/1.1 200 OK\r\nX-Key %s\r\n\r\n" % SECRETS["key"].encode()],
@@ -182,7 +229,9 @@ class SecretsTest(LogCase):
                 self.log.lines.clear()
                 self.log.records.clear()
                 url = "http://user:%s@%s/v1" % (SECRETS["url"], server.netloc)
-                self.call_both_ways(service, operation, REQUESTS[operation.name], None, shown, server_url=url, retries=None)
+                self.call_both_ways(
+                    service, operation, REQUESTS[operation.name], None, shown, server_url=url, retries=None
+                )
                 self.assert_nothing_leaks(shown)
 
     def test_no_operation_shows_one_when_nobody_answers(self):
@@ -191,12 +240,24 @@ class SecretsTest(LogCase):
                 for url, timeout_ms in ((server.netloc, 20), ("127.0.0.1:%d" % free_port(), None)):
                     with self.subTest(operation.name, url=url):
                         shown = Shown()
-                        self.call_both_ways(service, operation, REQUESTS[operation.name], None, shown, retries=None, timeout_ms=timeout_ms,
-                                            server_url="http://user:%s@%s" % (SECRETS["url"], url))
+                        self.call_both_ways(
+                            service,
+                            operation,
+                            REQUESTS[operation.name],
+                            None,
+                            shown,
+                            retries=None,
+                            timeout_ms=timeout_ms,
+                            server_url="http://user:%s@%s" % (SECRETS["url"], url),
+                        )
                         self.assert_nothing_leaks(shown)
 
     def test_a_proxy_s_password_is_shown_nowhere(self):
-        scripts = {"refuses": [expect, answer(b"", status="407 Who")], "garbage": [expect, b"garbage\r\n\r\n", close], "leaves": [expect, close]}
+        scripts = {
+            "refuses": [expect, answer(b"", status="407 Who")],
+            "garbage": [expect, b"garbage\r\n\r\n", close],
+            "leaves": [expect, close],
+        }
         for name, script in scripts.items():
             for origin in ("http", "https"):
                 with self.subTest(name, origin=origin), ScriptedServer(script) as proxy:
@@ -204,17 +265,32 @@ class SecretsTest(LogCase):
                         shown, address = Shown(), "http://user:%s@%s" % (SECRETS["proxy"], netloc)
                         make = lambda suffix: (AsyncHttpClient if suffix else HttpClient)(proxy=address)  # noqa: E731, B023
                         options = {"server_url": origin + "://aerostack.test", "retries": None}
-                        self.call_both_ways(*OPERATIONS[1], request=REQUESTS["auth_signin"], make_client=make, shown=shown, **options)
+                        self.call_both_ways(
+                            *OPERATIONS[1], request=REQUESTS["auth_signin"], make_client=make, shown=shown, **options
+                        )
                         with mock.patch.dict(os.environ, {"HTTP_PROXY": address, "HTTPS_PROXY": address}):
-                            self.call_both_ways(*OPERATIONS[1], request=REQUESTS["auth_signin"], make_client=None, shown=shown, **options)
+                            self.call_both_ways(
+                                *OPERATIONS[1],
+                                request=REQUESTS["auth_signin"],
+                                make_client=None,
+                                shown=shown,
+                                **options,
+                            )
                         self.assert_nothing_leaks(shown)
 
     def test_a_bad_proxy_is_refused_without_its_password(self):
-        for address in ("socks5://user:%s@host:1", "http://user:%s@host:99999", "http://user:%s@", "http://user:%s@ho st"):
+        for address in (
+            "socks5://user:%s@host:1",
+            "http://user:%s@host:99999",
+            "http://user:%s@",
+            "http://user:%s@ho st",
+        ):
             shown = Shown()
             with self.subTest(address):
                 with self.assertRaises(errors.AerostackError) as caught:
-                    SDK("k", client=HttpClient(proxy=address % SECRETS["proxy"]), server_url="http://127.0.0.1:1").cache.cache_get(key="k")
+                    SDK(
+                        "k", client=HttpClient(proxy=address % SECRETS["proxy"]), server_url="http://127.0.0.1:1"
+                    ).cache.cache_get(key="k")
                 shown.add_error(caught.exception)
                 self.assert_nothing_leaks(shown)
 
@@ -227,35 +303,66 @@ class SecretsTest(LogCase):
             ("password of a wrong type", "auth_signin", {"email": "a", "password": [password]}, {}),
             ("cannot be JSON", "auth_signup", {"email": "a", "password": password, "metadata": {"x": object()}}, {}),
             ("cannot be JSON", "cache_set", {"key": "k", "value": {"password": password, "x": float("nan")}}, {}),
-            ("bad header", "auth_signin", REQUESTS["auth_signin"], {"http_headers": {"X-Signature": SECRETS["header"] + "\r\nX: y"}}),
-            ("bad URL", "auth_signin", REQUESTS["auth_signin"], {"server_url": "http://user:%s@ho st/" % SECRETS["url"]}),
-            ("bad URL", "auth_signin", REQUESTS["auth_signin"], {"server_url": "http://user:%s@host/?x" % SECRETS["url"]}),
+            (
+                "bad header",
+                "auth_signin",
+                REQUESTS["auth_signin"],
+                {"http_headers": {"X-Signature": SECRETS["header"] + "\r\nX: y"}},
+            ),
+            (
+                "bad URL",
+                "auth_signin",
+                REQUESTS["auth_signin"],
+                {"server_url": "http://user:%s@ho st/" % SECRETS["url"]},
+            ),
+            (
+                "bad URL",
+                "auth_signin",
+                REQUESTS["auth_signin"],
+                {"server_url": "http://user:%s@host/?x" % SECRETS["url"]},
+            ),
             ("bad timeout", "auth_signin", REQUESTS["auth_signin"], {"timeout_ms": -1}),
         ):
             with self.subTest(title, operation=operation):
                 service, found = next(row for row in OPERATIONS if row[1].name == operation)
                 shown = Shown()
                 self.call_both_ways(service, found, request, None, shown, **options)
-                self.assertIn("text of ValidationError", [where.replace("ArgumentType", "Validation") for where, _ in shown.places])
+                self.assertIn(
+                    "text of ValidationError",
+                    [where.replace("ArgumentType", "Validation") for where, _ in shown.places],
+                )
                 self.assert_nothing_leaks(shown)
 
     def test_a_bad_key_is_refused_unquoted(self):
-        for bad in (SECRETS["key"] + "\nX: y", SECRETS["key"] + "\u00fc", [SECRETS["key"]], lambda: SECRETS["key"] + "\0"):
+        for bad in (
+            SECRETS["key"] + "\nX: y",
+            SECRETS["key"] + "\u00fc",
+            [SECRETS["key"]],
+            lambda: SECRETS["key"] + "\0",
+        ):
             shown = Shown()
             with self.assertRaises(ValueError) as caught:
                 SDK(bad).cache.cache_get(key="k")
             shown.add_error(caught.exception)
             # The constructor's own argument is the caller's; what the file makes of it is not.
-            shown.places = [(where, text) for where, text in shown.places if not where.startswith(("api_key_auth in", "value in"))]
+            shown.places = [
+                (where, text) for where, text in shown.places if not where.startswith(("api_key_auth in", "value in"))
+            ]
             self.assert_nothing_leaks(shown)
 
     def test_models_and_requests_hide_what_is_secret(self):
         shown = Shown()
-        for model in (models.Security(api_key_auth=SECRETS["key"]), models.AuthSigninRequestBody(email="a", password=SECRETS["password"]),
-                      models.AuthSignupRequestBody(email="a", password=SECRETS["password"]), models.AuthResponse(**GOOD)):
+        for model in (
+            models.Security(api_key_auth=SECRETS["key"]),
+            models.AuthSigninRequestBody(email="a", password=SECRETS["password"]),
+            models.AuthSignupRequestBody(email="a", password=SECRETS["password"]),
+            models.AuthResponse(**GOOD),
+        ):
             shown.add(type(model).__name__, "%r %s" % (model, model))
         with HttpClient(headers={"X-Aerostack-Key": SECRETS["key"]}) as client:
-            request = client.build_request("POST", "http://user:%s@host/" % SECRETS["url"], headers={"Authorization": SECRETS["header"]})
+            request = client.build_request(
+                "POST", "http://user:%s@host/" % SECRETS["url"], headers={"Authorization": SECRETS["header"]}
+            )
             shown.add("Request", "%r %s %r" % (request, request, request.headers))
             shown.add("HttpClient", repr(client))
         self.assert_nothing_leaks(shown)
@@ -267,7 +374,9 @@ class SecretsTest(LogCase):
 
         shown = Shown()
         with ScriptedServer([expect, hang]) as server:
-            self.call_both_ways("storage", OPERATIONS[-1][1], {"key": "k", "file": Reader()}, None, shown, server_url=server.url)
+            self.call_both_ways(
+                "storage", OPERATIONS[-1][1], {"key": "k", "file": Reader()}, None, shown, server_url=server.url
+            )
         self.assert_nothing_leaks(shown)
 
     def test_a_client_of_your_own_that_makes_no_request_takes_none_along(self):
@@ -283,6 +392,7 @@ class SecretsTest(LogCase):
 
     def test_a_call_that_takes_too_long_takes_none_along(self):
         with ScriptedServer([expect, hang]) as server, SDK(SECRETS["key"], server_url=server.url) as sdk:
+
             async def main():
                 async with sdk:
                     await asyncio.wait_for(sdk.authentication.auth_signin_async(**REQUESTS["auth_signin"]), 0.1)
@@ -299,14 +409,22 @@ class SecretsTest(LogCase):
     def test_a_secret_that_a_server_echoes_is_masked_also_where_it_is_cut(self):
         key = SECRETS["key"]
         for before in range(9_970, 10_005):
-            with ScriptedServer([expect, answer(b"x" * before + key.encode() + b"x" * 99, status="500 No", content_type="text/plain")]) as server:
-                with SDK(key, server_url=server.url, retry_config=None) as sdk, self.assertRaises(errors.SDKError) as caught:
+            with ScriptedServer(
+                [expect, answer(b"x" * before + key.encode() + b"x" * 99, status="500 No", content_type="text/plain")]
+            ) as server:
+                with SDK(key, server_url=server.url, retry_config=None) as sdk, self.assertRaises(
+                    errors.SDKError
+                ) as caught:
                     sdk.cache.cache_get(key="k")
             self.assertNotIn(key[:6], str(caught.exception), before)
         problem = json.dumps({"code": "C", "message": "no such key: " + key}).encode()
-        with ScriptedServer(repeat(expect, answer(problem, "Server: " + key, "X-Request-Id: " + key, status="401 No"))) as server:
+        with ScriptedServer(
+            repeat(expect, answer(problem, "Server: " + key, "X-Request-Id: " + key, status="401 No"))
+        ) as server:
             for service, operation in (("authentication", "auth_signin"), ("cache", "cache_get")):
-                with SDK(key, server_url=server.url, retry_config=None) as sdk, self.assertRaises(errors.AerostackError) as caught:
+                with SDK(key, server_url=server.url, retry_config=None) as sdk, self.assertRaises(
+                    errors.AerostackError
+                ) as caught:
                     getattr(getattr(sdk, service), operation)(**REQUESTS[operation])
                 self.assertEqual(caught.exception.data.message, "no such key: ***")
                 self.assertNotIn(key, "%s %r" % (caught.exception, caught.exception))
@@ -320,6 +438,7 @@ class SecretsTest(LogCase):
 
     def test_a_progress_that_fails_takes_no_secret_along(self):
         for at in (0, 1):
+
             def progress(sent, total):
                 if sent >= at:
                     raise OSError("no terminal")
@@ -343,7 +462,9 @@ class SecretsTest(LogCase):
 
         sdk = SDK(SECRETS["key"], client=Client())
         shown = self.shown_by(lambda: sdk.authentication.auth_signin(**REQUESTS["auth_signin"]))
-        shown.places = [(where, text) for where, text in shown.places if not where.startswith("request in")]  # which the client built
+        shown.places = [
+            (where, text) for where, text in shown.places if not where.startswith("request in")
+        ]  # which the client built
         self.assert_nothing_leaks(shown)
 
 
@@ -358,8 +479,14 @@ class CommandLineSecretsTest(LogCase):
 
     def arguments(self, operation, server):
         """The command for an operation, with its secrets in files."""
-        typed = ["%s:=%s" % (name, json.dumps(value)) for name, value in REQUESTS[operation].items() if name not in ("password", "file")]
-        typed = [text for text in typed if "planted" not in text] + ["value:=1" for _ in range(operation == "cache_set")]
+        typed = [
+            "%s:=%s" % (name, json.dumps(value))
+            for name, value in REQUESTS[operation].items()
+            if name not in ("password", "file")
+        ]
+        typed = [text for text in typed if "planted" not in text] + [
+            "value:=1" for _ in range(operation == "cache_set")
+        ]
         if "password" in REQUESTS[operation]:
             typed.append("password=@" + os.path.join(self.folder.name, "password"))
         if "data" in REQUESTS[operation]:
@@ -367,27 +494,46 @@ class CommandLineSecretsTest(LogCase):
         if "file" in REQUESTS[operation]:
             typed.append("file=@" + os.path.join(self.folder.name, "password"))
         url = "http://127.0.0.1:%d" % server.port
-        return [operation] + typed + ["--key-file", os.path.join(self.folder.name, "key"), "--verbose", "--server-url", url]
+        return (
+            [operation]
+            + typed
+            + ["--key-file", os.path.join(self.folder.name, "key"), "--verbose", "--server-url", url]
+        )
 
     def test_its_errors_and_its_verbose_log_show_none(self):
-        for answers in (json_answer(GOOD), json_answer(ECHO, "401 No"), json_answer(ECHO, "500 No"), b"garbage %s\r\n\r\n" % SECRETS["key"].encode()):
+        for answers in (
+            json_answer(GOOD),
+            json_answer(ECHO, "401 No"),
+            json_answer(ECHO, "500 No"),
+            b"garbage %s\r\n\r\n" % SECRETS["key"].encode(),
+        ):
             for _, operation in OPERATIONS:
                 with self.subTest(operation.name), ScriptedServer([expect, answers, close]) as server:
                     complaints, shown = io.StringIO(), Shown()
                     with contextlib.redirect_stderr(complaints), contextlib.redirect_stdout(io.StringIO()):
-                        self.assertIn(aerostack_lite._main(self.arguments(operation.name, server) + ["--retries", "0"]), (0, 1, 3))
+                        self.assertIn(
+                            aerostack_lite._main(self.arguments(operation.name, server) + ["--retries", "0"]), (0, 1, 3)
+                        )
                     shown.add("standard error", complaints.getvalue())
                     self.assertIn(operation.name, complaints.getvalue())
                     self.assert_nothing_leaks(shown)
 
     def test_the_process_list_shows_none(self):
         with ScriptedServer([expect, hang]) as server:
-            program = subprocess.Popen([sys.executable, MODULE] + self.arguments("auth_signin", server), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            program = subprocess.Popen(
+                [sys.executable, MODULE] + self.arguments("auth_signin", server),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+            )
             try:
                 server.wait_for_requests(1)
                 self.assertIn(SECRETS["key"].encode(), server.requests[0])
                 try:
-                    listed = subprocess.run(["ps", "-ww", "-o", "args=", "-p", str(program.pid)], stdout=subprocess.PIPE, timeout=PATIENCE_SECONDS).stdout
+                    listed = subprocess.run(
+                        ["ps", "-ww", "-o", "args=", "-p", str(program.pid)],
+                        stdout=subprocess.PIPE,
+                        timeout=PATIENCE_SECONDS,
+                    ).stdout
                 except FileNotFoundError:
                     self.skipTest("there is no ps here")
                 self.assertIn(b"auth_signin", listed)
@@ -401,22 +547,42 @@ class CommandLineSecretsTest(LogCase):
 
 class LogsTest(LogCase):
     def test_each_attempt_is_told_twice(self):
-        with ScriptedServer([expect, answer(b"", "Retry-After: 0.01", status="503 No"), expect, answer(b'{"exists":true}', "Server: s")]) as server:
+        with ScriptedServer(
+            [expect, answer(b"", "Retry-After: 0.01", status="503 No"), expect, answer(b'{"exists":true}', "Server: s")]
+        ) as server:
             SDK("a-key", server_url=server.url).cache.cache_get(key="k", http_headers={"X-Request-ID": "r-1"})
         asked, failed, again, answered = [record.getMessage() for record in self.log.records]
-        for words in ("Request:\nMethod: POST\nURL: %s/cache/get\n" % server.url, "Body: {\"key\":\"k\"}", "Operation: cache_get", "Request-Id: r-1", "Attempt: 1"):
+        for words in (
+            "Request:\nMethod: POST\nURL: %s/cache/get\n" % server.url,
+            'Body: {"key":"k"}',
+            "Operation: cache_get",
+            "Request-Id: r-1",
+            "Attempt: 1",
+        ):
             self.assertIn(words, asked)
         for words in ("Response:\nStatus Code: 503", "Attempt: 1", "Milliseconds: ", "Next attempt: in 0.010 s"):
             self.assertIn(words, failed)
         self.assertIn("Attempt: 2", again)
-        for words in ("Response:\nStatus Code: 200", "'server': 's'", 'Body: {"exists":true}', "Request-Id: r-1", "Attempt: 2", "Next attempt: none"):
+        for words in (
+            "Response:\nStatus Code: 200",
+            "'server': 's'",
+            'Body: {"exists":true}',
+            "Request-Id: r-1",
+            "Attempt: 2",
+            "Next attempt: none",
+        ):
             self.assertIn(words, answered)
-        self.assertEqual({(record.name, record.levelname) for record in self.log.records}, {("aerostack_lite", "DEBUG")})
+        self.assertEqual(
+            {(record.name, record.levelname) for record in self.log.records}, {("aerostack_lite", "DEBUG")}
+        )
 
     def test_a_failure_is_told_with_its_kind(self):
         with self.assertRaises(errors.ConnectError):
             SDK("a-key", server_url="http://127.0.0.1:%d" % free_port()).cache.cache_get(key="k", retries=None)
-        self.assertRegex(self.log.records[1].getMessage(), r"(?s)^Request Exception: ConnectError: .*Attempt: 1\nMilliseconds: [\d.]+\nNext attempt: none")
+        self.assertRegex(
+            self.log.records[1].getMessage(),
+            r"(?s)^Request Exception: ConnectError: .*Attempt: 1\nMilliseconds: [\d.]+\nNext attempt: none",
+        )
 
     def test_a_logger_of_your_own_replaces_it(self):
         lines = []
@@ -424,7 +590,9 @@ class LogsTest(LogCase):
         with ScriptedServer(repeat(expect, answer())) as server:
             SDK("a-key", server_url=server.url, debug_logger=own).cache.cache_get(key="k")
             self.assertEqual((len(lines), self.log.records), (2, []))
-            SDK("a-key", server_url=server.url, debug_logger=aerostack_lite.utils.get_default_logger()).cache.cache_get(key="k")
+            SDK("a-key", server_url=server.url, debug_logger=aerostack_lite.utils.get_default_logger()).cache.cache_get(
+                key="k"
+            )
             self.assertEqual(self.log.records, [])
 
     def test_nothing_is_told_unless_asked_for(self):
@@ -447,13 +615,20 @@ class LogsTest(LogCase):
         nasty = "a\x1b[2J\x07\x7f\x9b\u202e\u2028b"
         body = json.dumps({"code": "C" + nasty, "message": "M" + nasty}, ensure_ascii=False).encode()
         body = body.replace(b"\\u001b", b"\x1b")
-        for answers in (answer(json.dumps({"code": "X", "message": nasty}).encode(), status="400 No"), answer(body, status="400 No"),
-                        answer(nasty.encode(), status="418 " + nasty), answer(nasty.encode(), content_type="text/x;" + nasty),
-                        answer(b"", "Location: /" + nasty, status="301 " + nasty), nasty.encode() + b"\r\n\r\n"):
+        for answers in (
+            answer(json.dumps({"code": "X", "message": nasty}).encode(), status="400 No"),
+            answer(body, status="400 No"),
+            answer(nasty.encode(), status="418 " + nasty),
+            answer(nasty.encode(), content_type="text/x;" + nasty),
+            answer(b"", "Location: /" + nasty, status="301 " + nasty),
+            nasty.encode() + b"\r\n\r\n",
+        ):
             with self.subTest(answers), ScriptedServer([expect, answers, close]) as server:
                 with self.assertRaises(errors.AerostackError) as caught:
                     SDK("a-key", server_url=server.url).database.db_query(sql="s", retries=None)
-                for text in [str(caught.exception), repr(caught.exception)] + [record.getMessage() for record in self.log.records]:
+                for text in [str(caught.exception), repr(caught.exception)] + [
+                    record.getMessage() for record in self.log.records
+                ]:
                     self.assertTrue(text.replace("\n", "").replace("\t", "").isprintable(), repr(text))
 
 

@@ -23,20 +23,30 @@ from aerostack_lite import UNSET, errors, models
 from aerostack_lite.types import BaseModel
 from tests.scripted_server import Stopwatch
 
-CLASSES = sorted((value for value in vars(models).values() if isinstance(value, type) and issubclass(value, BaseModel)),
-                 key=lambda model: model.__name__)
+CLASSES = sorted(
+    (value for value in vars(models).values() if isinstance(value, type) and issubclass(value, BaseModel)),
+    key=lambda model: model.__name__,
+)
 
 SAMPLES = {
-    "AiChatRequestBody": {"messages": [models.Messages(role="user")]}, "AuthResponse": {"token": "t"}, "AuthSigninRequestBody": {"email": "e", "password": "p"},
-    "AuthSignupRequestBody": {"email": "e", "password": "p"}, "CacheGetRequestBody": {"key": "k"}, "CacheSetRequestBody": {"key": "k", "value": 1},
-    "DbQueryRequestBody": {"sql": "s"}, "File": {"content": b"c", "file_name": "f"}, "QueueEnqueueRequestBody": {"data": {}, "type": "t"},
-    "Security": {"api_key_auth": "k"}, "ServicesInvokeRequestBody": {"data": {}, "service_name": "s"},
+    "AiChatRequestBody": {"messages": [models.Messages(role="user")]},
+    "AuthResponse": {"token": "t"},
+    "AuthSigninRequestBody": {"email": "e", "password": "p"},
+    "AuthSignupRequestBody": {"email": "e", "password": "p"},
+    "CacheGetRequestBody": {"key": "k"},
+    "CacheSetRequestBody": {"key": "k", "value": 1},
+    "DbQueryRequestBody": {"sql": "s"},
+    "File": {"content": b"c", "file_name": "f"},
+    "QueueEnqueueRequestBody": {"data": {}, "type": "t"},
+    "Security": {"api_key_auth": "k"},
+    "ServicesInvokeRequestBody": {"data": {}, "service_name": "s"},
     "StorageUploadRequestBody": {"file": models.File(content=b"c", file_name="f"), "key": "k"},
 }
 
 
 def sample(model):
     return model(**SAMPLES.get(model.__name__, {}))
+
 
 NULLABLE = {("CacheGetResponseBody", "value"), ("User", "name")}  # which tell a null from nothing
 
@@ -59,60 +69,221 @@ EAST = timezone(timedelta(hours=5, minutes=30))
 
 # field, what is given, what it becomes
 ACCEPTED = {
-    "text": (lambda value: models.CacheGetRequestBody(key=value).key, [
-        ("", ""), ("\ud800", "\ud800"), (b"\xc3\xa9", "\u00e9"), (bytearray(b"a"), "a"), (Word.FIVE, "five"), (models.Role.USER, "user")]),
-    "integer": (lambda value: models.CacheSetRequestBody(key="k", value=1, ttl=value).ttl, [
-        (5, 5), (-5, -5), (True, 1), (10**30, 10**30), (5.0, 5), (-0.0, 0), (2.0**62, 2**62), (decimal.Decimal("5.00"), 5), (fractions.Fraction(10, 2), 5),
-        (Number.FIVE, 5), (Index(), 5), ("5", 5), (" 5 ", 5), ("+5", 5), ("-5", -5), ("05", 5), ("5.0", 5), ("5.000", 5), ("1_000", 1000), (b"5", 5),
-        (bytearray(b"5"), 5), ("9" * 30, int("9" * 30))]),
-    "boolean": (lambda value: models.CacheGetResponseBody(exists=value).exists, [
-        (True, True), (False, False), (1, True), (0, False), (1.0, True), (0.0, False), ("true", True), ("TRUE", True), ("Yes", True), ("y", True), ("on", True),
-        ("t", True), ("1", True), ("false", False), ("no", False), ("n", False), ("OFF", False), ("f", False), ("0", False)]),
-    "list": (lambda value: models.DbQueryRequestBody(sql="s", params=value).params, [
-        ([1], [1]), ((1, 2), [1, 2]), ({1}, [1]), (frozenset([1]), [1]), (collections.deque([1]), [1]), (range(2), [0, 1]), (iter([1]), [1]),
-        ((x for x in "ab"), ["a", "b"]), ({"a": 1}.keys(), ["a"]), ({"a": 1}.values(), [1]), ([], [])]),
-    "object": (lambda value: models.QueueEnqueueRequestBody(type="t", data=value).data, [
-        ({}, {}), ({"a": 1}, {"a": 1}), (collections.OrderedDict(a=1), {"a": 1}), (collections.UserDict(a=1), {"a": 1}),
-        (types.MappingProxyType({"a": 1}), {"a": 1}), (collections.ChainMap({"a": 1}), {"a": 1}), ({Word.FIVE: 1}, {"five": 1}), ({b"a": 1}, {"a": 1})]),
-    "role": (lambda value: models.Messages(role=value).role, [
-        ("user", models.Role.USER), (models.Role.SYSTEM, models.Role.SYSTEM), ("tool", "tool"), ("USER", "USER"), (None, None)]),
-    "time": (lambda value: models.AuthResponse(expires_at=value).expires_at, [
-        ("2024-01-02T03:04:05Z", datetime(2024, 1, 2, 3, 4, 5, tzinfo=UTC)), ("2024-01-02t03:04:05z", datetime(2024, 1, 2, 3, 4, 5, tzinfo=UTC)),
-        ("2024-01-02 03:04:05+05:30", datetime(2024, 1, 2, 3, 4, 5, tzinfo=EAST)), ("2024-01-02_03:04:05+0530", datetime(2024, 1, 2, 3, 4, 5, tzinfo=EAST)),
-        ("2024-01-02T03:04:05\u221205:30", datetime(2024, 1, 2, 3, 4, 5, tzinfo=timezone(-timedelta(hours=5, minutes=30)))),
-        ("2024-01-02T03:04-00:00", datetime(2024, 1, 2, 3, 4, tzinfo=UTC)), ("2024-01-02T03:04:05", datetime(2024, 1, 2, 3, 4, 5)),
-        ("2024-01-02T03:04", datetime(2024, 1, 2, 3, 4)), ("2024-01-02", datetime(2024, 1, 2)),
-        ("2024-01-02T03:04:05.1", datetime(2024, 1, 2, 3, 4, 5, 100000)), ("2024-01-02T03:04:05,123456789", datetime(2024, 1, 2, 3, 4, 5, 123456)),
-        (1704164645, datetime(2024, 1, 2, 3, 4, 5, tzinfo=UTC)), (1704164645000, datetime(2024, 1, 2, 3, 4, 5, tzinfo=UTC)),
-        ("+1704164645", datetime(2024, 1, 2, 3, 4, 5, tzinfo=UTC)), ("1.5", datetime(1970, 1, 1, 0, 0, 1, 500000, UTC)), (-1, datetime(1969, 12, 31, 23, 59, 59, tzinfo=UTC)),
-        (5000000000000.0625, datetime(2128, 6, 11, 8, 53, 20, 63, UTC)),
-        (1.1640625, datetime(1970, 1, 1, 0, 0, 1, 164063, UTC)), (-0.5, datetime(1969, 12, 31, 23, 59, 59, 500000, UTC)),
-        ("20240102", datetime(1970, 8, 23, 6, 15, 2, tzinfo=UTC)), (datetime(2024, 1, 2), datetime(2024, 1, 2)), (date(2024, 1, 2), datetime(2024, 1, 2))]),
+    "text": (
+        lambda value: models.CacheGetRequestBody(key=value).key,
+        [
+            ("", ""),
+            ("\ud800", "\ud800"),
+            (b"\xc3\xa9", "\u00e9"),
+            (bytearray(b"a"), "a"),
+            (Word.FIVE, "five"),
+            (models.Role.USER, "user"),
+        ],
+    ),
+    "integer": (
+        lambda value: models.CacheSetRequestBody(key="k", value=1, ttl=value).ttl,
+        [
+            (5, 5),
+            (-5, -5),
+            (True, 1),
+            (10**30, 10**30),
+            (5.0, 5),
+            (-0.0, 0),
+            (2.0**62, 2**62),
+            (decimal.Decimal("5.00"), 5),
+            (fractions.Fraction(10, 2), 5),
+            (Number.FIVE, 5),
+            (Index(), 5),
+            ("5", 5),
+            (" 5 ", 5),
+            ("+5", 5),
+            ("-5", -5),
+            ("05", 5),
+            ("5.0", 5),
+            ("5.000", 5),
+            ("1_000", 1000),
+            (b"5", 5),
+            (bytearray(b"5"), 5),
+            ("9" * 30, int("9" * 30)),
+        ],
+    ),
+    "boolean": (
+        lambda value: models.CacheGetResponseBody(exists=value).exists,
+        [
+            (True, True),
+            (False, False),
+            (1, True),
+            (0, False),
+            (1.0, True),
+            (0.0, False),
+            ("true", True),
+            ("TRUE", True),
+            ("Yes", True),
+            ("y", True),
+            ("on", True),
+            ("t", True),
+            ("1", True),
+            ("false", False),
+            ("no", False),
+            ("n", False),
+            ("OFF", False),
+            ("f", False),
+            ("0", False),
+        ],
+    ),
+    "list": (
+        lambda value: models.DbQueryRequestBody(sql="s", params=value).params,
+        [
+            ([1], [1]),
+            ((1, 2), [1, 2]),
+            ({1}, [1]),
+            (frozenset([1]), [1]),
+            (collections.deque([1]), [1]),
+            (range(2), [0, 1]),
+            (iter([1]), [1]),
+            ((x for x in "ab"), ["a", "b"]),
+            ({"a": 1}.keys(), ["a"]),
+            ({"a": 1}.values(), [1]),
+            ([], []),
+        ],
+    ),
+    "object": (
+        lambda value: models.QueueEnqueueRequestBody(type="t", data=value).data,
+        [
+            ({}, {}),
+            ({"a": 1}, {"a": 1}),
+            (collections.OrderedDict(a=1), {"a": 1}),
+            (collections.UserDict(a=1), {"a": 1}),
+            (types.MappingProxyType({"a": 1}), {"a": 1}),
+            (collections.ChainMap({"a": 1}), {"a": 1}),
+            ({Word.FIVE: 1}, {"five": 1}),
+            ({b"a": 1}, {"a": 1}),
+        ],
+    ),
+    "role": (
+        lambda value: models.Messages(role=value).role,
+        [
+            ("user", models.Role.USER),
+            (models.Role.SYSTEM, models.Role.SYSTEM),
+            ("tool", "tool"),
+            ("USER", "USER"),
+            (None, None),
+        ],
+    ),
+    "time": (
+        lambda value: models.AuthResponse(expires_at=value).expires_at,
+        [
+            ("2024-01-02T03:04:05Z", datetime(2024, 1, 2, 3, 4, 5, tzinfo=UTC)),
+            ("2024-01-02t03:04:05z", datetime(2024, 1, 2, 3, 4, 5, tzinfo=UTC)),
+            ("2024-01-02 03:04:05+05:30", datetime(2024, 1, 2, 3, 4, 5, tzinfo=EAST)),
+            ("2024-01-02_03:04:05+0530", datetime(2024, 1, 2, 3, 4, 5, tzinfo=EAST)),
+            (
+                "2024-01-02T03:04:05\u221205:30",
+                datetime(2024, 1, 2, 3, 4, 5, tzinfo=timezone(-timedelta(hours=5, minutes=30))),
+            ),
+            ("2024-01-02T03:04-00:00", datetime(2024, 1, 2, 3, 4, tzinfo=UTC)),
+            ("2024-01-02T03:04:05", datetime(2024, 1, 2, 3, 4, 5)),
+            ("2024-01-02T03:04", datetime(2024, 1, 2, 3, 4)),
+            ("2024-01-02", datetime(2024, 1, 2)),
+            ("2024-01-02T03:04:05.1", datetime(2024, 1, 2, 3, 4, 5, 100000)),
+            ("2024-01-02T03:04:05,123456789", datetime(2024, 1, 2, 3, 4, 5, 123456)),
+            (1704164645, datetime(2024, 1, 2, 3, 4, 5, tzinfo=UTC)),
+            (1704164645000, datetime(2024, 1, 2, 3, 4, 5, tzinfo=UTC)),
+            ("+1704164645", datetime(2024, 1, 2, 3, 4, 5, tzinfo=UTC)),
+            ("1.5", datetime(1970, 1, 1, 0, 0, 1, 500000, UTC)),
+            (-1, datetime(1969, 12, 31, 23, 59, 59, tzinfo=UTC)),
+            (5000000000000.0625, datetime(2128, 6, 11, 8, 53, 20, 63, UTC)),
+            (1.1640625, datetime(1970, 1, 1, 0, 0, 1, 164063, UTC)),
+            (-0.5, datetime(1969, 12, 31, 23, 59, 59, 500000, UTC)),
+            ("20240102", datetime(1970, 8, 23, 6, 15, 2, tzinfo=UTC)),
+            (datetime(2024, 1, 2), datetime(2024, 1, 2)),
+            (date(2024, 1, 2), datetime(2024, 1, 2)),
+        ],
+    ),
 }
 REFUSED = {
     "text": [None, 5, 5.0, True, decimal.Decimal(5), b"\xff", [], {}, object(), memoryview(b"a")],
-    "integer": ["5.5", "1e3", "0x10", "", "5.", ".0", "_5", "1__0", "5 5", "\u0665", "\u00b2", 5.5, math.nan, math.inf, -math.inf, 1e20, 2.0**63, [], {}, b"\xff",
-                timedelta(5), 5j, decimal.Decimal("5.5"), decimal.Decimal("NaN"), decimal.Decimal("Infinity"), fractions.Fraction(1, 2), date(2024, 1, 2), "9" * 5000],
+    "integer": [
+        "5.5",
+        "1e3",
+        "0x10",
+        "",
+        "5.",
+        ".0",
+        "_5",
+        "1__0",
+        "5 5",
+        "\u0665",
+        "\u00b2",
+        5.5,
+        math.nan,
+        math.inf,
+        -math.inf,
+        1e20,
+        2.0**63,
+        [],
+        {},
+        b"\xff",
+        timedelta(5),
+        5j,
+        decimal.Decimal("5.5"),
+        decimal.Decimal("NaN"),
+        decimal.Decimal("Infinity"),
+        fractions.Fraction(1, 2),
+        date(2024, 1, 2),
+        "9" * 5000,
+    ],
     "boolean": [2, -1, 1.5, " true ", "", "maybe", math.nan, [], {}, datetime(2024, 1, 2)],
     "list": ["ab", b"ab", bytearray(b"ab"), {"a": 1}, 5, object(), models.CacheGetRequestBody(key="k")],
     "object": [[("a", 1)], "{}", 5, [], {1: 1}, {None: 1}, {(): 1}, models.CacheGetRequestBody(key="k"), sample],
     "role": [5, [], b"\xff"],
-    "time": ["2024-01-02T24:00:00", "2024-01-02T03:60", "2024-01-02T03:04:60", "2024-01-02T03:04:05+24:00", "2024-01-02T03:04:05+05", "2024-W01-2", "2024-002",
-             " 2024-01-02", "2024-01-02 ", "2024-1-2", "Tue, 02 Jan 2024 03:04:05 GMT", "1e9", "", "0000-01-01", "10000-01-01", "2024-02-30", "2024-01-02T03:04:05.Z",
-             math.nan, math.inf, 10**20, True, [], {}, "\u0662\u0660\u0662\u0664-01-02", "2024-01-02\n"],
+    "time": [
+        "2024-01-02T24:00:00",
+        "2024-01-02T03:60",
+        "2024-01-02T03:04:60",
+        "2024-01-02T03:04:05+24:00",
+        "2024-01-02T03:04:05+05",
+        "2024-W01-2",
+        "2024-002",
+        " 2024-01-02",
+        "2024-01-02 ",
+        "2024-1-2",
+        "Tue, 02 Jan 2024 03:04:05 GMT",
+        "1e9",
+        "",
+        "0000-01-01",
+        "10000-01-01",
+        "2024-02-30",
+        "2024-01-02T03:04:05.Z",
+        math.nan,
+        math.inf,
+        10**20,
+        True,
+        [],
+        {},
+        "\u0662\u0660\u0662\u0664-01-02",
+        "2024-01-02\n",
+    ],
 }
 
 
 class TheConstructor(unittest.TestCase):
     def test_takes_keywords_by_either_name(self):
-        for fields in ({"job_id": "1", "success": True}, {"jobId": "1", "success": "yes"}, {"jobId": "1", "job_id": "loses", "success": 1}):
+        for fields in (
+            {"job_id": "1", "success": True},
+            {"jobId": "1", "success": "yes"},
+            {"jobId": "1", "job_id": "loses", "success": 1},
+        ):
             model = models.QueueEnqueueResponseBody(**fields)
             self.assertEqual((model.job_id, model.success), ("1", True))
         with self.assertRaises(TypeError):
             models.QueueEnqueueResponseBody("1")
 
     def test_of_a_file_knows_its_odd_names(self):
-        for fields in ({"": b"c", "fileName": "f", "Content-Type": "t/x"}, {"content": b"c", "file_name": "f", "content_type": "t/x"}):
+        for fields in (
+            {"": b"c", "fileName": "f", "Content-Type": "t/x"},
+            {"content": b"c", "file_name": "f", "content_type": "t/x"},
+        ):
             file = models.File(**fields)
             self.assertEqual((file.content, file.file_name, file.content_type), (b"c", "f", "t/x"))
 
@@ -121,13 +292,17 @@ class TheConstructor(unittest.TestCase):
             instance = sample(model)
             for field in dataclasses.fields(model):
                 if field.name not in SAMPLES.get(model.__name__, {}):
-                    self.assertIs(getattr(instance, field.name), UNSET if (model.__name__, field.name) in NULLABLE else None)
+                    self.assertIs(
+                        getattr(instance, field.name), UNSET if (model.__name__, field.name) in NULLABLE else None
+                    )
 
     def test_refuses_what_is_missing_by_its_name_on_the_wire(self):
         with self.assertRaises(errors.ValidationError) as caught:
             models.ServicesInvokeRequestBody()
-        self.assertEqual([(problem["loc"], problem["type"]) for problem in caught.exception.errors()],
-                         [(("data",), "missing"), (("serviceName",), "missing")])
+        self.assertEqual(
+            [(problem["loc"], problem["type"]) for problem in caught.exception.errors()],
+            [(("data",), "missing"), (("serviceName",), "missing")],
+        )
         self.assertIn("2 validation errors for ServicesInvokeRequestBody", str(caught.exception))
 
     def test_refuses_unknown_fields_of_a_request(self):
@@ -146,14 +321,19 @@ class TheConstructor(unittest.TestCase):
     def test_builds_nested_models(self):
         response = models.AuthResponse(token="t", user={"id": "1", "createdAt": "2024-01-02", "plan": "free"})
         self.assertIsInstance(response.user, models.User)
-        self.assertEqual((response.user.created_at, response.user.model_extra), (datetime(2024, 1, 2), {"plan": "free"}))
+        self.assertEqual(
+            (response.user.created_at, response.user.model_extra), (datetime(2024, 1, 2), {"plan": "free"})
+        )
         request = models.AiChatRequestBody(messages=({"role": "user"}, models.Messages(content="hi")))
         self.assertEqual(request.messages, [models.Messages(role="user"), models.Messages(content="hi")])
 
     def test_names_the_path_of_what_is_wrong_in_a_nested_model(self):
         with self.assertRaises(errors.ValidationError) as caught:
             models.AiChatRequestBody(messages=[{}, {"content": 5}, None], model=[])
-        self.assertEqual([problem["loc"] for problem in caught.exception.errors()], [("messages", 1, "content"), ("messages", 2), ("model",)])
+        self.assertEqual(
+            [problem["loc"] for problem in caught.exception.errors()],
+            [("messages", 1, "content"), ("messages", 2), ("model",)],
+        )
 
     def test_converts_what_the_official_sdk_converts(self):
         for kind, (convert, rows) in ACCEPTED.items():
@@ -214,7 +394,8 @@ class Copies(unittest.TestCase):
         for model in CLASSES:
             instance = sample(model)
             for made in (copy.copy(instance), copy.deepcopy(instance)) + tuple(
-                    pickle.loads(pickle.dumps(instance, protocol)) for protocol in range(pickle.HIGHEST_PROTOCOL + 1)):
+                pickle.loads(pickle.dumps(instance, protocol)) for protocol in range(pickle.HIGHEST_PROTOCOL + 1)
+            ):
                 self.assertIs(type(made), model)
                 self.assertEqual(made, instance)
                 self.assertIsNot(made, instance)
@@ -232,7 +413,8 @@ class Copies(unittest.TestCase):
 class Unset(unittest.TestCase):
     def test_is_one_object_however_it_is_copied(self):
         for made in (copy.copy(UNSET), copy.deepcopy(UNSET), copy.deepcopy([UNSET])[0], type(UNSET)()) + tuple(
-                pickle.loads(pickle.dumps(UNSET, protocol)) for protocol in range(pickle.HIGHEST_PROTOCOL + 1)):
+            pickle.loads(pickle.dumps(UNSET, protocol)) for protocol in range(pickle.HIGHEST_PROTOCOL + 1)
+        ):
             self.assertIs(made, UNSET)
 
     def test_is_false_equal_to_itself_and_shows_its_name(self):
@@ -256,41 +438,74 @@ class Looks(unittest.TestCase):
         self.assertEqual(repr(models.CacheGetResponseBody()), "CacheGetResponseBody(exists=None, value=Unset())")
 
     def test_hide_secrets(self):
-        for model in (models.AuthSigninRequestBody(email="e", password="sesame"), models.AuthSignupRequestBody(email="e", password="sesame"),
-                      models.AuthResponse(token="sesame"), models.Security(api_key_auth="sesame")):
+        for model in (
+            models.AuthSigninRequestBody(email="e", password="sesame"),
+            models.AuthSignupRequestBody(email="e", password="sesame"),
+            models.AuthResponse(token="sesame"),
+            models.Security(api_key_auth="sesame"),
+        ):
             for text in (repr(model), str(model), "%s" % model, "{}".format(model), repr([model])):
                 self.assertNotIn("sesame", text)
             self.assertIn("sesame", model.model_dump_json())
-        self.assertEqual(repr(models.AuthSigninRequestBody(email="e", password="sesame")), "AuthSigninRequestBody(email='e', password=***)")
+        self.assertEqual(
+            repr(models.AuthSigninRequestBody(email="e", password="sesame")),
+            "AuthSigninRequestBody(email='e', password=***)",
+        )
         self.assertIn("token=None", repr(models.AuthResponse()))
 
 
 class Dumps(unittest.TestCase):
-    MODEL = models.AuthResponse(expires_at="2024-01-02T03:04:05Z", user={"createdAt": "2024-01-02", "name": None, "metadata": {"a": None}})
+    MODEL = models.AuthResponse(
+        expires_at="2024-01-02T03:04:05Z", user={"createdAt": "2024-01-02", "name": None, "metadata": {"a": None}}
+    )
 
     def test_have_every_field_by_its_own_name(self):
-        self.assertEqual(self.MODEL.model_dump(), {
-            "expires_at": datetime(2024, 1, 2, 3, 4, 5, tzinfo=UTC),
-            "user": {"created_at": datetime(2024, 1, 2), "name": None, "metadata": {"a": None}}})
+        self.assertEqual(
+            self.MODEL.model_dump(),
+            {
+                "expires_at": datetime(2024, 1, 2, 3, 4, 5, tzinfo=UTC),
+                "user": {"created_at": datetime(2024, 1, 2), "name": None, "metadata": {"a": None}},
+            },
+        )
 
     def test_have_the_names_of_the_wire_if_asked(self):
-        self.assertEqual(self.MODEL.model_dump(by_alias=True, mode="json"), {
-            "expiresAt": "2024-01-02T03:04:05Z", "user": {"createdAt": "2024-01-02T00:00:00", "name": None, "metadata": {"a": None}}})
+        self.assertEqual(
+            self.MODEL.model_dump(by_alias=True, mode="json"),
+            {
+                "expiresAt": "2024-01-02T03:04:05Z",
+                "user": {"createdAt": "2024-01-02T00:00:00", "name": None, "metadata": {"a": None}},
+            },
+        )
 
     def test_leave_out_what_was_not_given(self):
         self.assertEqual(models.CacheGetResponseBody().model_dump(), {})
         self.assertEqual(models.CacheGetResponseBody(exists=None, value=None).model_dump(), {"value": None})
-        self.assertEqual(models.CacheSetRequestBody(key="k", value=None, ttl=None).model_dump(), {"key": "k", "value": None})
+        self.assertEqual(
+            models.CacheSetRequestBody(key="k", value=None, ttl=None).model_dump(), {"key": "k", "value": None}
+        )
 
     def test_go_into_models_and_lists(self):
         request = models.AiChatRequestBody(messages=[{"role": "user", "content": "hi"}, {"role": "tool"}])
-        self.assertEqual(request.model_dump(mode="json"), {"messages": [{"content": "hi", "role": "user"}, {"role": "tool"}]})
+        self.assertEqual(
+            request.model_dump(mode="json"), {"messages": [{"content": "hi", "role": "user"}, {"role": "tool"}]}
+        )
 
     def test_as_json_are_json(self):
-        self.assertEqual(json.loads(self.MODEL.model_dump_json(by_alias=True)), self.MODEL.model_dump(by_alias=True, mode="json"))
-        self.assertEqual(models.DbQueryResult(count=1, results=[{"a": 1}]).model_dump_json(), '{"count":1,"results":[{"a":1}]}')
+        self.assertEqual(
+            json.loads(self.MODEL.model_dump_json(by_alias=True)), self.MODEL.model_dump(by_alias=True, mode="json")
+        )
+        self.assertEqual(
+            models.DbQueryResult(count=1, results=[{"a": 1}]).model_dump_json(), '{"count":1,"results":[{"a":1}]}'
+        )
         self.assertEqual(models.DbQueryResult(count=1).model_dump_json(indent=2), '{\n  "count": 1\n}')
-        self.assertEqual(models.CacheGetResponseBody(value={1, }).model_dump_json(), '{"value":[1]}')
+        self.assertEqual(
+            models.CacheGetResponseBody(
+                value={
+                    1,
+                }
+            ).model_dump_json(),
+            '{"value":[1]}',
+        )
 
     def test_make_the_same_model_again(self):
         for model in CLASSES:
@@ -316,13 +531,19 @@ class Dataclasses(unittest.TestCase):
             with self.subTest(model.__name__):
                 self.assertTrue(dataclasses.is_dataclass(model))
                 self.assertTrue(dataclasses.is_dataclass(sample(model)))
-                self.assertEqual(set(SAMPLES.get(model.__name__, {})) - {field.name for field in dataclasses.fields(model)}, set())
+                self.assertEqual(
+                    set(SAMPLES.get(model.__name__, {})) - {field.name for field in dataclasses.fields(model)}, set()
+                )
                 self.assertEqual(dataclasses.replace(sample(model)), sample(model))
-        self.assertEqual([field.name for field in dataclasses.fields(models.CacheSetRequestBody)], ["key", "value", "ttl"])
+        self.assertEqual(
+            [field.name for field in dataclasses.fields(models.CacheSetRequestBody)], ["key", "value", "ttl"]
+        )
         self.assertEqual(dataclasses.fields(models.CacheGetResponseBody)[1].default, UNSET)
 
     def test_are_taken_apart_into_dicts(self):
-        self.assertEqual(dataclasses.asdict(models.CacheSetRequestBody(key="k", value=[1])), {"key": "k", "value": [1], "ttl": None})
+        self.assertEqual(
+            dataclasses.asdict(models.CacheSetRequestBody(key="k", value=[1])), {"key": "k", "value": [1], "ttl": None}
+        )
         self.assertEqual(dataclasses.asdict(models.AuthResponse(user={"id": "1"}))["user"]["id"], "1")
         self.assertIs(dataclasses.asdict(models.CacheGetResponseBody())["value"], UNSET)
 
@@ -348,7 +569,11 @@ class Dataclasses(unittest.TestCase):
         sys.setswitchinterval(1e-6)
         with ThreadPoolExecutor(4) as threads:
             for _ in range(50):
-                fresh = type("Fresh", (models.User,), {"__annotations__": {"extra%d" % number: "Optional[str]" for number in range(20)}})
+                fresh = type(
+                    "Fresh",
+                    (models.User,),
+                    {"__annotations__": {"extra%d" % number: "Optional[str]" for number in range(20)}},
+                )
                 for fields in threads.map(dataclasses.fields, [fresh] * 4):
                     self.assertEqual(len(fields), 25)
 
@@ -391,9 +616,13 @@ class Subclasses(unittest.TestCase):
 class AHostileValue(unittest.TestCase):
     def test_of_any_length_is_refused_at_once(self):
         with Stopwatch(time.process_time) as took:
-            for model, field, value in ((models.AuthResponse, "expires_at", "1" * 300_000 + "x"), (models.AuthResponse, "expires_at", "1." + "1" * 300_000 + "x"),
-                                        (models.DbQueryResult, "count", "1_" * 300_000), (models.DbQueryResult, "count", " " * 300_000 + "x"),
-                                        (models.CacheGetResponseBody, "exists", "y" * 300_000)):
+            for model, field, value in (
+                (models.AuthResponse, "expires_at", "1" * 300_000 + "x"),
+                (models.AuthResponse, "expires_at", "1." + "1" * 300_000 + "x"),
+                (models.DbQueryResult, "count", "1_" * 300_000),
+                (models.DbQueryResult, "count", " " * 300_000 + "x"),
+                (models.CacheGetResponseBody, "exists", "y" * 300_000),
+            ):
                 with self.assertRaises(errors.ValidationError):
                     model(**{field: value})
         self.assertLess(took.seconds, 1)
@@ -416,8 +645,17 @@ class AHostileValue(unittest.TestCase):
 class Enums(unittest.TestCase):
     def test_are_texts(self):
         self.assertEqual([role.value for role in models.Role], ["system", "user", "assistant"])
-        self.assertEqual([code.value for code in errors.Code], ["AUTH_INVALID_KEY", "AUTH_INVALID_CREDENTIALS", "DB_QUERY_FAILED",
-                                                                "RATE_LIMIT_EXCEEDED", "VALIDATION_ERROR", "INTERNAL_ERROR"])
+        self.assertEqual(
+            [code.value for code in errors.Code],
+            [
+                "AUTH_INVALID_KEY",
+                "AUTH_INVALID_CREDENTIALS",
+                "DB_QUERY_FAILED",
+                "RATE_LIMIT_EXCEEDED",
+                "VALIDATION_ERROR",
+                "INTERNAL_ERROR",
+            ],
+        )
         self.assertEqual(models.Role.USER, "user")
         self.assertEqual(json.dumps([models.Role.USER, errors.Code.VALIDATION_ERROR]), '["user", "VALIDATION_ERROR"]')
 

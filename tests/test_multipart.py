@@ -21,8 +21,10 @@ FILE_NAMES = [  # given, and as it must stand between the quotes
     ("back\\slash", b"back\\\\slash"),
     ('\\"', b"\\\\%22"),
     ("cr\rlf\nnul\0tab\t", b"cr%0Dlf%0Anul%00tab%09"),
-    ("".join(map(chr, range(32))).replace("\x1b", ""),
-     b"".join(b"%%%02X" % code for code in range(32) if code != 0x1B)),
+    (
+        "".join(map(chr, range(32))).replace("\x1b", ""),
+        b"".join(b"%%%02X" % code for code in range(32) if code != 0x1B),
+    ),
     ("escape\x1bdelete\x7f", b"escape\x1bdelete\x7f"),
     ("100%25;name=x.txt", b"100%25;name=x.txt"),
     ("a/b\u2215../c.txt", b"a/b\xe2\x88\x95../c.txt"),
@@ -35,27 +37,36 @@ FILE_NAMES = [  # given, and as it must stand between the quotes
 class ExactBytes(UploadCase):
     def test_the_body_is_these_bytes(self):
         server = self.serve()
-        request = {"key": "a/b.txt", "content_type": "text/x-note",
-                   "file": {"file_name": "b.txt", "content": b"hello", "content_type": "text/plain; charset=utf-8"}}
+        request = {
+            "key": "a/b.txt",
+            "content_type": "text/x-note",
+            "file": {"file_name": "b.txt", "content": b"hello", "content_type": "text/plain; charset=utf-8"},
+        }
         for twin in BOTH_TWINS:
             self.assertEqual(finish(twin, getattr(self.sdk(server).storage, twin)(request)).url, "u")
             received = server.received[-1]
             self.assertEqual((received.method, received.path), ("POST", "/v1/storage/upload"))
             self.assertEqual(received.header("x-aerostack-key"), "key")
-            expected = (b'--B\r\nContent-Disposition: form-data; name="key"\r\n\r\na/b.txt\r\n'
-                        b'--B\r\nContent-Disposition: form-data; name="contentType"\r\n\r\ntext/x-note\r\n'
-                        b'--B\r\nContent-Disposition: form-data; name="file"; filename="b.txt"\r\n'
-                        b'Content-Type: text/plain; charset=utf-8\r\n\r\nhello\r\n--B--\r\n')
+            expected = (
+                b'--B\r\nContent-Disposition: form-data; name="key"\r\n\r\na/b.txt\r\n'
+                b'--B\r\nContent-Disposition: form-data; name="contentType"\r\n\r\ntext/x-note\r\n'
+                b'--B\r\nContent-Disposition: form-data; name="file"; filename="b.txt"\r\n'
+                b"Content-Type: text/plain; charset=utf-8\r\n\r\nhello\r\n--B--\r\n"
+            )
             self.assertEqual(bytes(received.body), expected.replace(b"B", received.boundary.encode()))
             self.assertEqual(received.header("content-length"), str(len(received.body)))
 
     def test_content_type_is_a_field_only_when_it_was_given(self):
         server = self.serve()
         self.upload(server, b"x")
-        self.assertEqual([head for head, _ in server.received[0].parts],
-                         [b'Content-Disposition: form-data; name="key"',
-                          b'Content-Disposition: form-data; name="file"; filename="file.bin"\r\n'
-                          b'Content-Type: application/octet-stream'])
+        self.assertEqual(
+            [head for head, _ in server.received[0].parts],
+            [
+                b'Content-Disposition: form-data; name="key"',
+                b'Content-Disposition: form-data; name="file"; filename="file.bin"\r\n'
+                b"Content-Type: application/octet-stream",
+            ],
+        )
 
     def test_file_names_are_escaped_as_the_official_sdk_escapes_them(self):
         server = self.serve()
@@ -63,9 +74,10 @@ class ExactBytes(UploadCase):
         for name, escaped in FILE_NAMES:
             with self.subTest(name=name):
                 self.upload(server, b"x", file_name=name, content_type="a/b", sdk=sdk)
-                self.assertEqual(server.received[-1].file_head,
-                                 b'Content-Disposition: form-data; name="file"; filename="' + escaped
-                                 + b'"\r\nContent-Type: a/b')
+                self.assertEqual(
+                    server.received[-1].file_head,
+                    b'Content-Disposition: form-data; name="file"; filename="' + escaped + b'"\r\nContent-Type: a/b',
+                )
 
     def test_keys_go_out_untouched(self):
         server = self.serve()
@@ -73,8 +85,9 @@ class ExactBytes(UploadCase):
         for key in ("", " ", 'a"b\\c', "line\r\nline", "50%;x", "\u00e9\U0001f600\u202e", "../../etc"):
             with self.subTest(key=key):
                 sdk.storage.storage_upload(key=key, file={"fileName": "f", "content": b"x"})
-                self.assertEqual(server.received[-1].parts[0],
-                                 (b'Content-Disposition: form-data; name="key"', key.encode()))
+                self.assertEqual(
+                    server.received[-1].parts[0], (b'Content-Disposition: form-data; name="key"', key.encode())
+                )
 
     def test_a_name_that_is_a_broken_url_is_a_name(self):
         server = self.serve()
@@ -86,9 +99,15 @@ class ExactBytes(UploadCase):
         sdk = self.sdk(server)
         guessed = mimetypes.guess_type("UP.JPG")[0]
         self.assertEqual(guessed, "image/jpeg")
-        for name, given, expected in [("a.txt", None, "text/plain"), ("UP.JPG", None, guessed), ("a/b.pdf", None, "application/pdf"),
-                                      ("noext", None, "application/octet-stream"), ("a.txt", "x/y", "x/y"),
-                                      ("a.txt", "", ""), ("a.txt", 'a/b; name="\u00e9;\\"', 'a/b; name="\u00e9;\\"')]:
+        for name, given, expected in [
+            ("a.txt", None, "text/plain"),
+            ("UP.JPG", None, guessed),
+            ("a/b.pdf", None, "application/pdf"),
+            ("noext", None, "application/octet-stream"),
+            ("a.txt", "x/y", "x/y"),
+            ("a.txt", "", ""),
+            ("a.txt", 'a/b; name="\u00e9;\\"', 'a/b; name="\u00e9;\\"'),
+        ]:
             with self.subTest(name=name, given=given):
                 self.upload(server, b"x", file_name=name, content_type=given, sdk=sdk)
                 head = server.received[-1].file_head.decode()
@@ -96,8 +115,12 @@ class ExactBytes(UploadCase):
 
     def test_the_request_s_own_content_type_is_not_the_file_s(self):
         server = self.serve()
-        self.sdk(server).storage.storage_upload(key="k", content_type="image/png", file={"file_name": "a.txt", "content": b"x"})
-        self.assertEqual(server.received[0].parts[1], (b'Content-Disposition: form-data; name="contentType"', b"image/png"))
+        self.sdk(server).storage.storage_upload(
+            key="k", content_type="image/png", file={"file_name": "a.txt", "content": b"x"}
+        )
+        self.assertEqual(
+            server.received[0].parts[1], (b'Content-Disposition: form-data; name="contentType"', b"image/png")
+        )
         self.assertIn(b"Content-Type: text/plain", server.received[0].file_head)
 
     def test_every_request_has_a_boundary_of_its_own_that_no_seed_foretells(self):
@@ -110,12 +133,15 @@ class ExactBytes(UploadCase):
 
     def test_content_that_looks_like_a_boundary_arrives_whole(self):
         server = self.serve()
-        content = b'--\r\n----\r\n\r\n--' + b"0" * 32 + b'\r\nContent-Disposition: form-data; name="key"\r\n\r\nother\r\n--'
+        content = (
+            b"--\r\n----\r\n\r\n--" + b"0" * 32 + b'\r\nContent-Disposition: form-data; name="key"\r\n\r\nother\r\n--'
+        )
         self.upload(server, content)
         self.assertEqual(server.received[0].file, content)
 
 
 # ---- Where the content comes from
+
 
 class Sources(UploadCase):
     def check(self, sources, chunked):
@@ -129,7 +155,9 @@ class Sources(UploadCase):
                     with self.subTest(source=name, size=len(data), twin=twin):
                         self.upload(server, make(self, data), twin=twin, sdk=sdk, retries=None)
                         received = server.received[-1]
-                        self.assertTrue(received.file == data, "%d bytes arrived of %d" % (len(received.file), len(data)))
+                        self.assertTrue(
+                            received.file == data, "%d bytes arrived of %d" % (len(received.file), len(data))
+                        )
                         if chunked is not None:
                             self.assertEqual(received.header("transfer-encoding"), "chunked" if chunked else None)
                         if not received.chunked:
@@ -153,7 +181,13 @@ class Sources(UploadCase):
 
     def test_an_open_file_is_left_open(self):
         server = self.serve()
-        for name in ("BytesIO", "a file", "an unbuffered file", "TemporaryFile, just written", "SpooledTemporaryFile on disk"):
+        for name in (
+            "BytesIO",
+            "a file",
+            "an unbuffered file",
+            "TemporaryFile, just written",
+            "SpooledTemporaryFile on disk",
+        ):
             with self.subTest(source=name):
                 source = REWINDABLE[name](self, DATA)
                 self.upload(server, source)
@@ -228,18 +262,29 @@ class Short(UploadCase):
     def check(self, file, name, content_type, key="folder/photo.jpg"):
         server = self.serve()
         storage = self.sdk(server).storage
-        calls = [lambda: storage.storage_upload(key=key, file=file),
-                 lambda: storage.storage_upload({"key": key, "file": file}),
-                 lambda: storage.storage_upload(request={"key": key, "file": file}),
-                 lambda: storage.storage_upload(models.StorageUploadRequestBody(key=key, file=file)),
-                 lambda: asyncio.run(as_coroutine(storage.storage_upload_async(key=key, file=file)))]
+        calls = [
+            lambda: storage.storage_upload(key=key, file=file),
+            lambda: storage.storage_upload({"key": key, "file": file}),
+            lambda: storage.storage_upload(request={"key": key, "file": file}),
+            lambda: storage.storage_upload(models.StorageUploadRequestBody(key=key, file=file)),
+            lambda: asyncio.run(as_coroutine(storage.storage_upload_async(key=key, file=file))),
+        ]
         for number, call in enumerate(calls):
             with self.subTest(file=repr(file)[:60], call=number):
                 self.assertEqual(call().url, "u")
-                self.assertEqual(server.received[-1].parts,
-                                 [(b'Content-Disposition: form-data; name="key"', key.encode()),
-                                  (('Content-Disposition: form-data; name="file"; filename="%s"\r\nContent-Type: %s'
-                                    % (name, content_type)).encode(), DATA)])
+                self.assertEqual(
+                    server.received[-1].parts,
+                    [
+                        (b'Content-Disposition: form-data; name="key"', key.encode()),
+                        (
+                            (
+                                'Content-Disposition: form-data; name="file"; filename="%s"\r\nContent-Type: %s'
+                                % (name, content_type)
+                            ).encode(),
+                            DATA,
+                        ),
+                    ],
+                )
 
     def test_the_official_dict_by_field_name_or_alias(self):
         self.check({"file_name": "a.txt", "content": DATA}, "a.txt", "text/plain")
@@ -314,7 +359,11 @@ class Refused(UploadCase):
 
     def test_control_characters_in_the_type(self):
         for character in "\r\n\0\x0b\x1b":
-            self.refused(r"(?i)content.?type", key="k", file={"file_name": "f", "content": b"x", "content_type": "a/b%sX: y" % character})
+            self.refused(
+                r"(?i)content.?type",
+                key="k",
+                file={"file_name": "f", "content": b"x", "content_type": "a/b%sX: y" % character},
+            )
 
     def test_a_model_that_was_changed_after_it_was_built(self):
         file = models.File(content=b"x", file_name="f")
@@ -331,10 +380,12 @@ class Refused(UploadCase):
         self.refused(r"(?i)file.?name", key="k", file={"file_name": "", "content": b"x"})
 
     def test_lone_surrogates(self):
-        for call in ({"key": "\ud800", "file": {"file_name": "f", "content": b"x"}},
-                     {"key": "k", "file": {"file_name": "\ud800", "content": b"x"}},
-                     {"key": "k", "content_type": "\ud800", "file": {"file_name": "f", "content": b"x"}},
-                     {"key": "k", "file": {"file_name": "f", "content": b"x", "content_type": "a/\ud800"}}):
+        for call in (
+            {"key": "\ud800", "file": {"file_name": "f", "content": b"x"}},
+            {"key": "k", "file": {"file_name": "\ud800", "content": b"x"}},
+            {"key": "k", "content_type": "\ud800", "file": {"file_name": "f", "content": b"x"}},
+            {"key": "k", "file": {"file_name": "f", "content": b"x", "content_type": "a/\ud800"}},
+        ):
             self.refused(".", **call)
 
     def test_the_model_of_another_operation(self):

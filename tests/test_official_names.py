@@ -12,20 +12,77 @@ import unittest
 
 import aerostack_lite
 
-CLASSES = ["AiChatRequestBody", "AiChatResponseBody", "AuthResponse", "AuthSigninRequestBody", "AuthSignupRequestBody", "CacheGetRequestBody",
-           "CacheGetResponseBody", "CacheSetRequestBody", "CacheSetResponseBody", "DbQueryRequestBody", "DbQueryResult", "File", "Messages",
-           "QueueEnqueueRequestBody", "QueueEnqueueResponseBody", "Security", "ServicesInvokeRequestBody", "ServicesInvokeResponseBody",
-           "StorageUploadRequestBody", "StorageUploadResponseBody", "User"]
+CLASSES = [
+    "AiChatRequestBody",
+    "AiChatResponseBody",
+    "AuthResponse",
+    "AuthSigninRequestBody",
+    "AuthSignupRequestBody",
+    "CacheGetRequestBody",
+    "CacheGetResponseBody",
+    "CacheSetRequestBody",
+    "CacheSetResponseBody",
+    "DbQueryRequestBody",
+    "DbQueryResult",
+    "File",
+    "Messages",
+    "QueueEnqueueRequestBody",
+    "QueueEnqueueResponseBody",
+    "Security",
+    "ServicesInvokeRequestBody",
+    "ServicesInvokeResponseBody",
+    "StorageUploadRequestBody",
+    "StorageUploadResponseBody",
+    "User",
+]
 NAMES = {
-    "": ["SDK", "SDKConfiguration", "SERVERS", "VERSION", "USER_AGENT", "OPENAPI_DOC_VERSION", "SPEAKEASY_GENERATOR_VERSION", "HttpClient",
-         "AsyncHttpClient", "RetryConfig", "Logger", "UNSET", "OptionalNullable", "models", "errors", "utils", "types", "httpclient"],
+    "": [
+        "SDK",
+        "SDKConfiguration",
+        "SERVERS",
+        "VERSION",
+        "USER_AGENT",
+        "OPENAPI_DOC_VERSION",
+        "SPEAKEASY_GENERATOR_VERSION",
+        "HttpClient",
+        "AsyncHttpClient",
+        "RetryConfig",
+        "Logger",
+        "UNSET",
+        "OptionalNullable",
+        "models",
+        "errors",
+        "utils",
+        "types",
+        "httpclient",
+    ],
     ".models": CLASSES + ["Role"] + [name + "TypedDict" for name in CLASSES],
-    ".errors": ["Code", "ErrorResponse", "ErrorResponseData", "NoResponseError", "ResponseValidationError", "SDKBaseError", "SDKError"],
+    ".errors": [
+        "Code",
+        "ErrorResponse",
+        "ErrorResponseData",
+        "NoResponseError",
+        "ResponseValidationError",
+        "SDKBaseError",
+        "SDKError",
+    ],
     ".utils": ["BackoffStrategy", "RetryConfig", "Logger", "get_default_logger", "parse_datetime"],
-    ".types": ["BaseModel", "Nullable", "OptionalNullable", "UnrecognizedInt", "UnrecognizedStr", "UNSET", "UNSET_SENTINEL"],
+    ".types": [
+        "BaseModel",
+        "Nullable",
+        "OptionalNullable",
+        "UnrecognizedInt",
+        "UnrecognizedStr",
+        "UNSET",
+        "UNSET_SENTINEL",
+    ],
     ".httpclient": ["HttpClient", "AsyncHttpClient"],
 }
-PLACES = {"aerostack": "aerostack.py", "aerostack_lite": "aerostack_lite.py", "package._vendor.aerostack_lite": "package/_vendor/aerostack_lite.py"}
+PLACES = {
+    "aerostack": "aerostack.py",
+    "aerostack_lite": "aerostack_lite.py",
+    "package._vendor.aerostack_lite": "package/_vendor/aerostack_lite.py",
+}
 
 
 class OfficialNames(unittest.TestCase):
@@ -39,19 +96,33 @@ class OfficialNames(unittest.TestCase):
                     pathlib.Path(folder, str(parent), "__init__.py").touch()
                 shutil.copy(aerostack_lite.__file__, target)
             pathlib.Path(folder, "program.py").write_text(textwrap.dedent(program))
-            run = subprocess.run([sys.executable, "-B", "-S", "-W", "error", "program.py"], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            run = subprocess.run(
+                [sys.executable, "-B", "-S", "-W", "error", "program.py"],
+                cwd=folder,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+            )
         self.assertEqual((run.returncode, run.stderr.decode()), (0, ""))
         return run.stdout.decode().split()
 
     def test_are_imported_wherever_the_file_lies(self):
-        program = "".join("from %s%s import %s\n" % (place, module, ", ".join(names)) for place in PLACES for module, names in NAMES.items())
+        program = "".join(
+            "from %s%s import %s\n" % (place, module, ", ".join(names))
+            for place in PLACES
+            for module, names in NAMES.items()
+        )
         program += "".join("import %s.utils\nassert %s.utils.RetryConfig\n" % (place, place) for place in PLACES)
         self.assertEqual(self.run_python(program + "print('done')", *PLACES.values()), ["done"])
 
     def test_of_the_modules_of_each_service_are_imported_too(self):
         program = "from aerostack.sdk import SDK\nfrom aerostack.sdkconfiguration import SDKConfiguration\n"
         for service in ("Ai", "Authentication", "Cache", "Database", "Queue", "Services", "Storage"):
-            program += "from aerostack.%s import %s\nassert isinstance(SDK('key').%s, %s)\n" % (service.lower(), service, service.lower(), service)
+            program += "from aerostack.%s import %s\nassert isinstance(SDK('key').%s, %s)\n" % (
+                service.lower(),
+                service,
+                service.lower(),
+                service,
+            )
         self.assertEqual(self.run_python(program + "print('done')"), ["done"])
 
     def test_annotate_a_function_of_yours(self):
@@ -99,14 +170,25 @@ class OfficialNames(unittest.TestCase):
         self.assertIs(aerostack_lite.errors.AerostackError, aerostack_lite.AerostackError)
 
     def test_make_a_retry_config_as_the_official_readme_does(self):
-        config = aerostack_lite.utils.RetryConfig("backoff", aerostack_lite.utils.BackoffStrategy(1, 50, 1.1, 100), False)
-        self.assertEqual((config.strategy, config.backoff.max_interval, config.retry_connection_errors), ("backoff", 50, False))
+        config = aerostack_lite.utils.RetryConfig(
+            "backoff", aerostack_lite.utils.BackoffStrategy(1, 50, 1.1, 100), False
+        )
+        self.assertEqual(
+            (config.strategy, config.backoff.max_interval, config.retry_connection_errors), ("backoff", 50, False)
+        )
 
     def test_two_copies_do_not_meet(self):
-        self.assertEqual(self.run_python("""
+        self.assertEqual(
+            self.run_python(
+                """
             import aerostack.errors, aerostack_lite.errors
             print(aerostack.errors.SDKError is aerostack_lite.errors.SDKError)
-        """, "aerostack.py", "aerostack_lite.py"), ["False"])
+        """,
+                "aerostack.py",
+                "aerostack_lite.py",
+            ),
+            ["False"],
+        )
 
     def test_cost_no_module_that_a_call_does_not_need(self):
         loaded = self.run_python("""
@@ -119,5 +201,17 @@ class OfficialNames(unittest.TestCase):
             assert set(sys.modules) == first, set(sys.modules) - first
             print(*first)
         """)
-        heavy = {"asyncio", "dataclasses", "typing_extensions", "logging", "inspect", "argparse", "difflib", "mimetypes", "decimal", "uuid", "concurrent.futures"}
+        heavy = {
+            "asyncio",
+            "dataclasses",
+            "typing_extensions",
+            "logging",
+            "inspect",
+            "argparse",
+            "difflib",
+            "mimetypes",
+            "decimal",
+            "uuid",
+            "concurrent.futures",
+        }
         self.assertEqual(heavy & set(loaded), set())

@@ -45,8 +45,14 @@ class OneFileCase(unittest.TestCase):
         """Run a Python that knows nothing of this one's environment, folder and packages; its output."""
         environment = {name: os.environ[name] for name in ("SYSTEMROOT", "LD_LIBRARY_PATH") if name in os.environ}
         environment.update(options.pop("environment", {}))
-        run = subprocess.run([sys.executable] + list(arguments), cwd=options.pop("cwd", self.folder), env=environment, timeout=60,
-                             stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        run = subprocess.run(
+            [sys.executable] + list(arguments),
+            cwd=options.pop("cwd", self.folder),
+            env=environment,
+            timeout=60,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
         self.assertEqual((run.returncode, run.stderr.decode()), (0, ""))
         return run.stdout.decode().split()
 
@@ -66,7 +72,11 @@ class PlacesTest(OneFileCase):
         self.copy("pkg", "_vendor", "aerostack_lite.py")
         self.write("", "pkg", "__init__.py")
         self.write("", "pkg", "_vendor", "__init__.py")
-        self.call_from("from pkg._vendor.aerostack_lite import SDK, errors\nfrom pkg._vendor.aerostack_lite import models\n", "-W", "error")
+        self.call_from(
+            "from pkg._vendor.aerostack_lite import SDK, errors\nfrom pkg._vendor.aerostack_lite import models\n",
+            "-W",
+            "error",
+        )
 
     def test_inside_a_package_by_relative_import(self):
         self.copy("pkg", "_vendor", "aerostack_lite.py")
@@ -100,8 +110,13 @@ class PlacesTest(OneFileCase):
     def test_from_standard_input(self):
         self.copy("aerostack_lite.py")
         with ScriptedServer(repeat(expect, FOUND)) as server:
-            run = subprocess.run([sys.executable, "-", server.url], cwd=self.folder, timeout=60, stdout=subprocess.PIPE,
-                                 input=("from aerostack_lite import SDK\n" + CALL).encode())
+            run = subprocess.run(
+                [sys.executable, "-", server.url],
+                cwd=self.folder,
+                timeout=60,
+                stdout=subprocess.PIPE,
+                input=("from aerostack_lite import SDK\n" + CALL).encode(),
+            )
         self.assertEqual(run.stdout.split(), [b"v"])
 
     def test_read_only_and_without_a_home(self):
@@ -132,7 +147,8 @@ class PlacesTest(OneFileCase):
 class MannersTest(OneFileCase):
     def test_an_import_starts_and_changes_nothing(self):
         self.copy("aerostack_lite.py")
-        program = self.write(textwrap.dedent("""
+        program = self.write(
+            textwrap.dedent("""
             import signal, sys, threading, warnings
             import logging, socket, ssl, urllib.request, locale
             def state():
@@ -144,33 +160,73 @@ class MannersTest(OneFileCase):
             import aerostack_lite
             assert state() == before, [name for name in before if state()[name] != before[name]]
             print("same")
-        """), "program.py")
+        """),
+            "program.py",
+        )
         self.assertEqual(self.run_python("-W", "error", program), ["same"])
 
     def test_no_netrc_and_no_file_is_written_or_left(self):
         self.copy("aerostack_lite.py")
         home = os.path.join(self.folder, "home")
-        self.write("machine 127.0.0.1 login ambient password sekret\ndefault login ambient password sekret\n", "home", ".netrc")
+        self.write(
+            "machine 127.0.0.1 login ambient password sekret\ndefault login ambient password sekret\n", "home", ".netrc"
+        )
         os.chmod(os.path.join(home, ".netrc"), 0o600)
         program = self.write("from aerostack_lite import SDK\n" + CALL, "program.py")
         with ScriptedServer(repeat(expect, FOUND)) as server:
-            self.assertEqual(self.run_python("-B", program, server.url, environment={"HOME": home, "NETRC": os.path.join(home, ".netrc")}), ["v"])
+            self.assertEqual(
+                self.run_python(
+                    "-B", program, server.url, environment={"HOME": home, "NETRC": os.path.join(home, ".netrc")}
+                ),
+                ["v"],
+            )
             self.assertEqual(header(server.requests[0], "Authorization"), [])
-        found = sorted(os.path.join(where, name)[len(self.folder) + 1:] for where, _, names in os.walk(self.folder) for name in names)
+        found = sorted(
+            os.path.join(where, name)[len(self.folder) + 1 :]
+            for where, _, names in os.walk(self.folder)
+            for name in names
+        )
         self.assertEqual(found, ["aerostack_lite.py", os.path.join("home", ".netrc"), "program.py"])
 
     def test_only_the_standard_library_is_imported(self):
         self.copy("aerostack_lite.py")
         with ScriptedServer(repeat(expect, FOUND)) as server:
-            self.assertEqual(self.run_python("-I", "-S", "-c", "import sys; sys.path.insert(0, %r); from aerostack_lite import SDK\n%s" % (self.folder, CALL),
-                                             server.url), ["v"])
+            self.assertEqual(
+                self.run_python(
+                    "-I",
+                    "-S",
+                    "-c",
+                    "import sys; sys.path.insert(0, %r); from aerostack_lite import SDK\n%s" % (self.folder, CALL),
+                    server.url,
+                ),
+                ["v"],
+            )
 
     def test_a_call_imports_only_what_every_call_needs(self):
         self.copy("aerostack_lite.py")
-        unneeded = ["argparse", "asyncio", "concurrent", "dataclasses", "email", "encodings.idna", "encodings.utf_8_sig", "http", "inspect", "ipaddress",
-                    "logging", "ssl", "tempfile", "typing", "typing_extensions", "urllib.request", "zlib"]
-        program = ("import sys; sys.path.insert(0, %r)\nfrom aerostack_lite import SDK\n%s\n"
-                   "print(sorted(set(%r) & set(sys.modules)))" % (self.folder, CALL, unneeded))
+        unneeded = [
+            "argparse",
+            "asyncio",
+            "concurrent",
+            "dataclasses",
+            "email",
+            "encodings.idna",
+            "encodings.utf_8_sig",
+            "http",
+            "inspect",
+            "ipaddress",
+            "logging",
+            "ssl",
+            "tempfile",
+            "typing",
+            "typing_extensions",
+            "urllib.request",
+            "zlib",
+        ]
+        program = (
+            "import sys; sys.path.insert(0, %r)\nfrom aerostack_lite import SDK\n%s\n"
+            "print(sorted(set(%r) & set(sys.modules)))" % (self.folder, CALL, unneeded)
+        )
         with ScriptedServer(repeat(expect, FOUND)) as server:
             self.assertEqual(self.run_python("-I", "-S", "-c", program, server.url), ["v", "[]"])
 
@@ -182,4 +238,6 @@ class MannersTest(OneFileCase):
 
     def test_help_needs_nothing(self):
         self.copy("aerostack_lite.py")
-        self.assertIn("usage:", self.run_python("-I", "-S", "-B", os.path.join(self.folder, "aerostack_lite.py"), "--help"))
+        self.assertIn(
+            "usage:", self.run_python("-I", "-S", "-B", os.path.join(self.folder, "aerostack_lite.py"), "--help")
+        )

@@ -51,6 +51,7 @@ class SourcesTest(unittest.TestCase):
 
     def test_every_name_of_a_submodule_has_a_stub(self):
         import aerostack_lite
+
         stubs = load_backend().stubs(read("aerostack_lite.py"))
         self.assertEqual(sorted(stubs), sorted(["__init__.pyi"] + [name + ".pyi" for name in SUBMODULES]))
         for name in SUBMODULES:
@@ -104,7 +105,9 @@ CALLER = textwrap.dedent("""
 """)
 
 
-@unittest.skipUnless(importlib.util.find_spec("build") and importlib.util.find_spec("flit_core"), "needs build and flit_core")
+@unittest.skipUnless(
+    importlib.util.find_spec("build") and importlib.util.find_spec("flit_core"), "needs build and flit_core"
+)
 class BuildTest(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
@@ -127,11 +130,17 @@ class BuildTest(unittest.TestCase):
     @classmethod
     def build(cls, into, *flags):
         target = os.path.join(cls.folder, into)
-        run = subprocess.run([sys.executable, "-m", "build", "--no-isolation", "--outdir", target] + list(flags) + [cls.tree],
-                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=120)
+        run = subprocess.run(
+            [sys.executable, "-m", "build", "--no-isolation", "--outdir", target] + list(flags) + [cls.tree],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=120,
+        )
         if run.returncode:
             raise AssertionError(run.stdout.decode("utf-8", "replace"))
-        return [os.path.join(target, name) for name in sorted(os.listdir(target), key=lambda name: name.endswith(".whl"))]
+        return [
+            os.path.join(target, name) for name in sorted(os.listdir(target), key=lambda name: name.endswith(".whl"))
+        ]
 
     @classmethod
     def unpack(cls):
@@ -139,7 +148,11 @@ class BuildTest(unittest.TestCase):
         environment = os.path.join(cls.folder, "environment")
         subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
         cls.python = os.path.join(environment, "Scripts" if os.name == "nt" else "bin", "python")
-        site = subprocess.run([cls.python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], check=True, stdout=subprocess.PIPE)
+        site = subprocess.run(
+            [cls.python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
+            check=True,
+            stdout=subprocess.PIPE,
+        )
         site = site.stdout.decode().strip()
         with zipfile.ZipFile(cls.wheel) as wheel:
             wheel.extractall(site)
@@ -152,15 +165,20 @@ class BuildTest(unittest.TestCase):
     def test_the_sdist_holds_what_a_build_needs(self):
         with tarfile.open(self.sdist) as archive:
             names = sorted(name.partition("/")[2] for name in archive.getnames())
-        self.assertEqual(names, sorted([".ci/build_backend.py", "LICENSE", "PKG-INFO", "README.md", "aerostack_lite.py", "pyproject.toml"]))
+        self.assertEqual(
+            names,
+            sorted([".ci/build_backend.py", "LICENSE", "PKG-INFO", "README.md", "aerostack_lite.py", "pyproject.toml"]),
+        )
 
     def test_the_wheel_holds_the_module_its_licence_and_its_types(self):
         contents = self.contents(self.wheel)
         backend, source = load_backend(), read("aerostack_lite.py")
         information = {name.partition("/")[2] for name in contents if ".dist-info/" in name}
         self.assertEqual(information, {"METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE"})
-        self.assertEqual({name for name in contents if ".dist-info/" not in name},
-                         {"aerostack_lite.py"} | {"aerostack_lite-stubs/" + name for name in backend.stubs(source)})
+        self.assertEqual(
+            {name for name in contents if ".dist-info/" not in name},
+            {"aerostack_lite.py"} | {"aerostack_lite-stubs/" + name for name in backend.stubs(source)},
+        )
         self.assertEqual(contents["aerostack_lite.py"].decode(), source)
         licence = next(data for name, data in contents.items() if name.endswith("/licenses/LICENSE"))
         self.assertEqual(licence.decode(), backend.licence(source))
@@ -178,18 +196,34 @@ class BuildTest(unittest.TestCase):
     def test_the_metadata_names_version_licence_and_no_dependency(self):
         metadata = next(data for name, data in self.contents(self.wheel).items() if name.endswith("/METADATA")).decode()
         version = re.search(r'(?m)^__version__ = "(.*)"$', read("aerostack_lite.py")).group(1)
-        for line in ("Name: aerostack-lite", "Version: " + version, "Requires-Python: >=3.7", "License-Expression: MIT", "License-File: LICENSE"):
+        for line in (
+            "Name: aerostack-lite",
+            "Version: " + version,
+            "Requires-Python: >=3.7",
+            "License-Expression: MIT",
+            "License-File: LICENSE",
+        ):
             self.assertIn("\n%s\n" % line, metadata)
         for line in re.findall(r"(?m)^Requires-Dist: (.*)$", metadata):
             self.assertIn("extra ==", line)
 
     def test_the_tree_and_the_sdist_build_the_same_wheel(self):
-        direct, = self.build("direct", "--wheel")
+        (direct,) = self.build("direct", "--wheel")
         self.assertEqual(self.contents(direct), self.contents(self.wheel))
 
     def test_the_installed_module_is_imported(self):
-        run = subprocess.run([self.python, "-W", "error", "-c", "from aerostack_lite.utils import RetryConfig; import aerostack_lite; print(aerostack_lite.__file__)"],
-                             cwd=self.folder, stdout=subprocess.PIPE, check=True)
+        run = subprocess.run(
+            [
+                self.python,
+                "-W",
+                "error",
+                "-c",
+                "from aerostack_lite.utils import RetryConfig; import aerostack_lite; print(aerostack_lite.__file__)",
+            ],
+            cwd=self.folder,
+            stdout=subprocess.PIPE,
+            check=True,
+        )
         self.assertEqual(os.path.dirname(os.path.realpath(run.stdout.decode().strip())), os.path.realpath(self.site))
 
     def judge(self, revealed, refused):
@@ -205,17 +239,33 @@ class BuildTest(unittest.TestCase):
     def check_caller(self, *command):
         with open(os.path.join(self.folder, "caller.py"), "w", encoding="utf-8") as file:
             file.write(CALLER)
-        run = subprocess.run([sys.executable, "-m"] + list(command) + ["caller.py"], cwd=self.folder, timeout=300,
-                             stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        run = subprocess.run(
+            [sys.executable, "-m"] + list(command) + ["caller.py"],
+            cwd=self.folder,
+            timeout=300,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
         return run.stdout.decode()
 
     @unittest.skipUnless(importlib.util.find_spec("mypy"), "needs mypy")
     def test_mypy_sees_the_types(self):
-        output = self.check_caller("mypy", "--strict", "--no-pretty", "--no-error-summary", "--cache-dir", os.devnull, "--python-executable", self.python)
+        output = self.check_caller(
+            "mypy",
+            "--strict",
+            "--no-pretty",
+            "--no-error-summary",
+            "--cache-dir",
+            os.devnull,
+            "--python-executable",
+            self.python,
+        )
         found = re.findall(r"(?m)^caller\.py:(\d+): (\w+): (.*)$", output)
         self.assertTrue(found, output)
-        self.judge({int(line): text.split('"')[1] for line, kind, text in found if "Revealed type is" in text},
-                   {int(line): text for line, kind, text in found if kind == "error"})
+        self.judge(
+            {int(line): text.split('"')[1] for line, kind, text in found if "Revealed type is" in text},
+            {int(line): text for line, kind, text in found if kind == "error"},
+        )
 
     @unittest.skipUnless(importlib.util.find_spec("pyright"), "needs pyright")
     def test_pyright_sees_the_types(self):

@@ -28,8 +28,10 @@ def read_blocks():
     with open(README, encoding="utf-8") as file:
         text = file.read()
     pattern = r"(?ms)(?:^<!-- not run: ([^\n]*) -->\n)?^```(\w+)\n(.*?)^```\n(?:```text\n(.*?)^```\n)?"
-    return text, [Block(found.group(2), found.group(3), text.count("\n", 0, found.start(3)) + 1, found.group(1), found.group(4))
-                  for found in re.finditer(pattern, text)]
+    return text, [
+        Block(found.group(2), found.group(3), text.count("\n", 0, found.start(3)) + 1, found.group(1), found.group(4))
+        for found in re.finditer(pattern, text)
+    ]
 
 
 TEXT, BLOCKS = read_blocks()
@@ -84,7 +86,9 @@ class BlocksTest(NewcomerTestCase):
         if "getLogger" in block.code:
             self.assertIn("Operation: auth_signup", complaints.getvalue())
             self.assertNotIn("correct horse", complaints.getvalue())
-        cases = [value for value in namespace.values() if isinstance(value, type) and issubclass(value, unittest.TestCase)]
+        cases = [
+            value for value in namespace.values() if isinstance(value, type) and issubclass(value, unittest.TestCase)
+        ]
         for case in cases:
             result = unittest.TestResult()
             unittest.defaultTestLoader.loadTestsFromTestCase(case).run(result)
@@ -101,7 +105,9 @@ class BlocksTest(NewcomerTestCase):
                     status, output, complaints = self.newcomer.sh(block.code)
                     self.assertEqual((status, complaints), (0, ""), output)
                     if block.output:
-                        self.assertTrue(is_as_shown(block.output, output), "promised:\n%s\nsaid:\n%s" % (block.output, output))
+                        self.assertTrue(
+                            is_as_shown(block.output, output), "promised:\n%s\nsaid:\n%s" % (block.output, output)
+                        )
 
     def test_few_blocks_are_excused(self):
         self.assertLessEqual(len([block for block in BLOCKS if block.excuse]), 2)
@@ -127,15 +133,19 @@ class FactsTest(unittest.TestCase):
     def test_the_operations_are_the_file_s(self):
         rows = []
         for service, operation, _ in aerostack_lite.operations():
-            goes_in = ["`%s%s`" % (field.name, "?" * (field.default is None)) for field in operation.request_type._fields()]
+            goes_in = [
+                "`%s%s`" % (field.name, "?" * (field.default is None)) for field in operation.request_type._fields()
+            ]
             comes_back = ["`%s`" % field.name for field in operation.response_type._fields()]
             rows.append(["`sdk.%s.%s`" % (service, operation.name), " ".join(goes_in), " ".join(comes_back)])
         self.assertEqual(table("Call"), rows)
 
     def test_the_settings_are_the_file_s(self):
         for kind in (aerostack_lite.SDK, aerostack_lite.HttpClient):
-            settings = [["`%s`" % name, "`%s`" % str(parameter.default).replace("Unset()", "UNSET")]
-                        for name, parameter in inspect.signature(kind).parameters.items()]
+            settings = [
+                ["`%s`" % name, "`%s`" % str(parameter.default).replace("Unset()", "UNSET")]
+                for name, parameter in inspect.signature(kind).parameters.items()
+            ]
             self.assertEqual([row[:2] for row in table("`%s(...)`" % kind.__name__)], settings)
 
     def test_the_errors_are_the_file_s(self):
@@ -143,10 +153,28 @@ class FactsTest(unittest.TestCase):
         self.assertIn(tree + "\n", TEXT)
 
     def test_the_sections_come_in_the_order_in_which_they_are_needed(self):
-        self.assertEqual(re.findall(r"(?m)^## (.*)", TEXT), [
-            "The nine operations", "AWS Lambda", "Errors", "Timeouts", "Retries", "Uploads", "Async", "Proxies and certificates",
-            "Logging", "Testing your own code", "Command line", "Settings", "Limits", "Coming from the official SDK", "Measured speed",
-            "Developing", "Changes"])
+        self.assertEqual(
+            re.findall(r"(?m)^## (.*)", TEXT),
+            [
+                "The nine operations",
+                "AWS Lambda",
+                "Errors",
+                "Timeouts",
+                "Retries",
+                "Uploads",
+                "Async",
+                "Proxies and certificates",
+                "Logging",
+                "Testing your own code",
+                "Command line",
+                "Settings",
+                "Limits",
+                "Coming from the official SDK",
+                "Measured speed",
+                "Developing",
+                "Changes",
+            ],
+        )
 
     def test_parity_is_counted_once(self):
         self.assertEqual(len(re.findall(r"(?m)^parity: \d+ cases, \d+ intended differences$", TEXT)), 1)

@@ -20,8 +20,22 @@ from unittest import mock
 
 from aerostack_lite import SDK, UNSET, BackoffStrategy, HttpClient, RetryConfig, errors
 from tests.scripted_server import (
-    PATIENCE_SECONDS, DeafAddress, LoopbackTestCase, ScriptedServer, Stopwatch, answer, close, expect, free_port, header,
-    open_descriptors, post, repeat, reset, until_gone)
+    PATIENCE_SECONDS,
+    DeafAddress,
+    LoopbackTestCase,
+    ScriptedServer,
+    Stopwatch,
+    answer,
+    close,
+    expect,
+    free_port,
+    header,
+    open_descriptors,
+    post,
+    repeat,
+    reset,
+    until_gone,
+)
 
 REQUESTS = {  # operation -> its service and a request
     "ai_chat": ("ai", {"messages": [{"role": "user", "content": "Hello"}]}),
@@ -101,6 +115,7 @@ class RetryTestCase(LoopbackTestCase):
 
 # The README's table
 
+
 def reply(data):
     return lambda peer: peer.send(data)
 
@@ -109,6 +124,7 @@ def cut(data):
     def step(peer):
         peer.send(data)
         close(peer)
+
     return step
 
 
@@ -121,13 +137,19 @@ CONNECTED = {
     "Lost on a kept connection": [close, reset],
     "Lost on a new connection": [close, reset],
     "Lost within the answer": [
-        cut(b"HTTP/1.1 200"), cut(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{"),
-        cut(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n")],
+        cut(b"HTTP/1.1 200"),
+        cut(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{"),
+        cut(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n"),
+    ],
     "Timed out": [until_gone],
     "No sense in the answer": [
-        cut(b"SSH-2.0-OpenSSH_9.6\r\n"), reply(answer(b"{")), reply(answer(b"<p>Hello</p>", content_type="text/html")),
-        reply(answer(b"[]")), reply(answer(b"\x1f\x8bnonsense", "Content-Encoding: gzip")),
-        cut(b"HTTP/1.1 200 OK\r\nContent-Length: 999999999999\r\n\r\n")],
+        cut(b"SSH-2.0-OpenSSH_9.6\r\n"),
+        reply(answer(b"{")),
+        reply(answer(b"<p>Hello</p>", content_type="text/html")),
+        reply(answer(b"[]")),
+        reply(answer(b"\x1f\x8bnonsense", "Content-Encoding: gzip")),
+        cut(b"HTTP/1.1 200 OK\r\nContent-Length: 999999999999\r\n\r\n"),
+    ],
 }
 STATUSES = ("Refused", "Failed", "Any other status")  # whose rows name them
 SEEN_BY_NOBODY = ("Never connected", "No trust")
@@ -171,12 +193,17 @@ def read_table(text):
     return table
 
 
-@unittest.skipUnless(README.exists() and "<!-- retries:begin -->" in README.read_text(encoding="utf-8"),
-                     "README.md has no table of retries")
+@unittest.skipUnless(
+    README.exists() and "<!-- retries:begin -->" in README.read_text(encoding="utf-8"),
+    "README.md has no table of retries",
+)
 class TheTableInTheReadme(RetryTestCase):
     EXPECTED = {  # cell -> attempts, whether the first repetition waits
-        "once": (1, None), "3 times": (3, True), "3 times, first at once": (3, False),
-        "until time is up": (4, True), "until time is up, first at once": (4, False),
+        "once": (1, None),
+        "3 times": (3, True),
+        "3 times, first at once": (3, False),
+        "until time is up": (4, True),
+        "until time is up, first at once": (4, False),
     }
     # Every sleep takes 40 s: of 100 s, the fourth attempt is the last.
     SETTINGS = {"default": (UNSET, 1), "False": (config(False), 40), "True": (config(True), 40)}
@@ -187,6 +214,7 @@ class TheTableInTheReadme(RetryTestCase):
 
     def check(self, kind, fault, url=None, timeout_ms=None):
         """Let every operation meet one fault again and again, under every setting, blocking and awaited."""
+
         def respond(peer):
             request = peer.read_request()
             peer.send(GOOD) if header(request, "Warm-Up") else fault(peer)
@@ -212,7 +240,9 @@ class TheTableInTheReadme(RetryTestCase):
 
         outcomes = []
         with ScriptedServer(repeat(respond)) as server, ThreadPoolExecutor(6) as threads:
-            for done in [threads.submit(run, lane(server, setting, mode), mode) for setting in self.SETTINGS for mode in MODES]:
+            for done in [
+                threads.submit(run, lane(server, setting, mode), mode) for setting in self.SETTINGS for mode in MODES
+            ]:
                 done.result()
         self.assertEqual(len(outcomes), len(self.SETTINGS) * len(MODES) * len(REQUESTS))
         arrived = [header(request, "X-Request-ID")[0] for request in server.requests]
@@ -278,13 +308,18 @@ class WhichSettingCounts(RetryTestCase):
     def test_the_calls_own_setting_wins_and_UNSET_leaves_it_to_the_sdk(self):
         until_time_is_up, often = 4, config()
         for sdk_wide, own, operation, code, attempts in (
-            (UNSET, UNSET, "queue_enqueue", 503, 3), (UNSET, UNSET, "queue_enqueue", 500, 1),
+            (UNSET, UNSET, "queue_enqueue", 503, 3),
+            (UNSET, UNSET, "queue_enqueue", 500, 1),
             (UNSET, UNSET, "cache_get", 500, 3),
-            (often, UNSET, "queue_enqueue", 500, until_time_is_up), (UNSET, often, "queue_enqueue", 500, until_time_is_up),
-            (None, often, "queue_enqueue", 500, until_time_is_up), (None, UNSET, "cache_get", 503, 1),
-            (often, None, "cache_get", 503, 1), (UNSET, None, "cache_get", 503, 1),
+            (often, UNSET, "queue_enqueue", 500, until_time_is_up),
+            (UNSET, often, "queue_enqueue", 500, until_time_is_up),
+            (None, often, "queue_enqueue", 500, until_time_is_up),
+            (None, UNSET, "cache_get", 503, 1),
+            (often, None, "cache_get", 503, 1),
+            (UNSET, None, "cache_get", 503, 1),
             (often, RetryConfig("none", often.backoff, True), "cache_get", 503, 1),
-            (often, RetryConfig("Backoff", often.backoff, True), "cache_get", 503, 1), (often, object(), "cache_get", 503, 1),
+            (often, RetryConfig("Backoff", often.backoff, True), "cache_get", 503, 1),
+            (often, object(), "cache_get", 503, 1),
         ):
             with self.subTest(sdk=sdk_wide, own=own, operation=operation, code=code):
                 with ScriptedServer(repeat(expect, status(code))) as server:
@@ -314,7 +349,9 @@ class WhichSettingCounts(RetryTestCase):
                         with self.assertRaisesRegex(errors.ValidationError, name):
                             self.sdk(server.url, retry_config=bad)
                         for mode in MODES:
-                            self.assertEqual(self.failure(self.sdk(server.url), "cache_get", mode, retries=bad).attempts, 0)
+                            self.assertEqual(
+                                self.failure(self.sdk(server.url), "cache_get", mode, retries=bad).attempts, 0
+                            )
             self.assertEqual(server.requests, [])
 
     def test_what_is_refused_before_sending_is_not_tried(self):
@@ -349,10 +386,23 @@ class HowLongItWaits(RetryTestCase):
         return text.replace(" GMT", zone and " " + zone)
 
     def test_as_long_as_retry_after_says(self):
-        forms = [("7", 7), ("1.5", 1.5), ("  3\t", 3), ("+2", 2), ("1e-1", 0.1), (".25", 0.25), ("99", 99),
-                 (self.date(20), 20), (self.date(20, ""), 20), (self.date(20, "UTC"), 20), (self.date(20, "+0000"), 20),
-                 (self.date(20, "-0000"), 20), (self.date(2 * 3600 + 20, "+0200"), 20),
-                 ("Tuesday, 14-Nov-23 22:13:40 GMT", 20), ("Tue Nov 14 22:13:40 2023", 20)]
+        forms = [
+            ("7", 7),
+            ("1.5", 1.5),
+            ("  3\t", 3),
+            ("+2", 2),
+            ("1e-1", 0.1),
+            (".25", 0.25),
+            ("99", 99),
+            (self.date(20), 20),
+            (self.date(20, ""), 20),
+            (self.date(20, "UTC"), 20),
+            (self.date(20, "+0000"), 20),
+            (self.date(20, "-0000"), 20),
+            (self.date(2 * 3600 + 20, "+0200"), 20),
+            ("Tuesday, 14-Nov-23 22:13:40 GMT", 20),
+            ("Tue Nov 14 22:13:40 2023", 20),
+        ]
         for text, seconds in forms:
             for mode in MODES:
                 with self.subTest(text, mode=mode):
@@ -360,9 +410,24 @@ class HowLongItWaits(RetryTestCase):
                     self.assertAlmostEqual(slept[0], seconds)
 
     def test_a_retry_after_that_says_nothing_leaves_it_to_the_backoff(self):
-        for text in ("0", "-5", "", "nan", "-inf", "soon", "1_0", "0x10", "1,5", "2049-01-01T00:00:00Z", self.date(-20),
-                     "Tue, 99 Nov 9999999999 99:99:99 GMT", "Tue, 14 Nov 2023 22:13:40 +99999999999", "1\r\nRetry-After: 2",
-                     "\u00b2", "Retry-After-Ms: 5"):
+        for text in (
+            "0",
+            "-5",
+            "",
+            "nan",
+            "-inf",
+            "soon",
+            "1_0",
+            "0x10",
+            "1,5",
+            "2049-01-01T00:00:00Z",
+            self.date(-20),
+            "Tue, 99 Nov 9999999999 99:99:99 GMT",
+            "Tue, 14 Nov 2023 22:13:40 +99999999999",
+            "1\r\nRetry-After: 2",
+            "\u00b2",
+            "Retry-After-Ms: 5",
+        ):
             for mode in MODES:
                 with self.subTest(text, mode=mode):
                     slept, _ = self.waits(mode, busy("Retry-After: " + text).decode().encode("latin-1"), GOOD)
@@ -375,8 +440,14 @@ class HowLongItWaits(RetryTestCase):
                 self.assertEqual(slept, [2])
 
     def test_a_retry_after_beyond_the_budget_is_not_begun_but_told(self):
-        forms = [("101", 101), ("86400", 86400), ("inf", math.inf), ("1e400", math.inf), ("9" * 400, math.inf),
-                 ("Fri, 01 Jan 2049 00:00:00 GMT", 793_072_000)]
+        forms = [
+            ("101", 101),
+            ("86400", 86400),
+            ("inf", math.inf),
+            ("1e400", math.inf),
+            ("9" * 400, math.inf),
+            ("Fri, 01 Jan 2049 00:00:00 GMT", 793_072_000),
+        ]
         for text, seconds in forms:
             for mode in MODES:
                 with self.subTest(text[:40], mode=mode):
@@ -420,7 +491,7 @@ class HowLongItWaits(RetryTestCase):
             clock.wall_now += jumps.pop()
 
         for mode in MODES:
-            jumps = [86400, -86400, 10 ** 9, -(10 ** 9), 0]
+            jumps = [86400, -86400, 10**9, -(10**9), 0]
             with ScriptedServer(repeat(expect, jump, busy("Retry-After: 1"))) as server:
                 sdk = self.sdk(server.url, retry_config=config(budget=4_000))
                 clock = Clock(sdk)
@@ -428,9 +499,14 @@ class HowLongItWaits(RetryTestCase):
 
     def test_a_thousand_waits_are_spread_evenly_below_the_ceiling(self):
         for mode in MODES:
-            slept, _ = self.waits(mode, *500 * [busy()] + [GOOD], retries=config(initial=2000, longest=2000, budget=math.inf))
-            more, _ = self.waits(mode, *500 * [busy()] + [GOOD], retries=config(initial=10, longest=2000, exponent=1e200,
-                                                                               budget=math.inf))
+            slept, _ = self.waits(
+                mode, *500 * [busy()] + [GOOD], retries=config(initial=2000, longest=2000, budget=math.inf)
+            )
+            more, _ = self.waits(
+                mode,
+                *500 * [busy()] + [GOOD],
+                retries=config(initial=10, longest=2000, exponent=1e200, budget=math.inf),
+            )
             self.assertEqual((len(slept), len(more)), (500, 500))
             self.assertLessEqual(more.pop(0), 0.01)
             draws = slept + more
@@ -440,11 +516,16 @@ class HowLongItWaits(RetryTestCase):
                 self.assertTrue(40 < count < 180, "%d of 999 in tenth %d" % (count, tenth))  # six standard deviations
 
     def test_the_ceiling_grows_by_the_exponent_up_to_the_longest_interval(self):
-        for retries, ceilings in ((config(initial=1000, exponent=3, longest=5000), [1, 3, 5, 5]),
-                                  (config(initial=1000, exponent=0.5), [1, 0.5, 0.25]), (UNSET, [0.5, 1])):
+        for retries, ceilings in (
+            (config(initial=1000, exponent=3, longest=5000), [1, 3, 5, 5]),
+            (config(initial=1000, exponent=0.5), [1, 0.5, 0.25]),
+            (UNSET, [0.5, 1]),
+        ):
             for mode in MODES:
                 steps = len(ceilings) * [busy()] + [GOOD]
-                with ScriptedServer([step for data in 60 * steps for step in (expect, data)] + [expect, close]) as server:
+                with ScriptedServer(
+                    [step for data in 60 * steps for step in (expect, data)] + [expect, close]
+                ) as server:
                     sdk = self.sdk(server.url, retry_config=retries)
                     clock = Clock(sdk)
                     for _ in range(60):
@@ -454,7 +535,7 @@ class HowLongItWaits(RetryTestCase):
                     self.assertTrue(ceiling * 0.6 < max(draws) <= ceiling, "%s of %s" % (max(draws), ceiling))
 
     def test_a_steep_exponent_stops_at_the_longest_interval(self):
-        for initial, exponent in ((1000, 10 ** 300), (1000, 1e300), (1.5, 10 ** 400), (10 ** 400, 2)):
+        for initial, exponent in ((1000, 10**300), (1000, 1e300), (1.5, 10**400), (10**400, 2)):
             retries = config(initial=initial, exponent=exponent, longest=70)
             for mode in MODES:
                 slept, _ = self.waits(mode, *4 * [busy()] + [GOOD], retries=retries)
@@ -484,13 +565,18 @@ class WhatIsSentAgain(RetryTestCase):
                 call(sdk, "cache_get", mode)
                 asyncio.run(sdk.aclose())
                 sdk.close()
-                self.assertEqual([header(request, "X-Aerostack-Key") for request in server.requests],
-                                 [["first"], ["first"], ["second"]])
+                self.assertEqual(
+                    [header(request, "X-Aerostack-Key") for request in server.requests],
+                    [["first"], ["first"], ["second"]],
+                )
 
     def test_an_open_file_from_its_start_and_a_source_that_is_used_up_never(self):
         class Pipe:
-            def __init__(self): self.chunks = [b"x" * 10, b""]
-            def read(self, size=-1): return self.chunks.pop(0)
+            def __init__(self):
+                self.chunks = [b"x" * 10, b""]
+
+            def read(self, size=-1):
+                return self.chunks.pop(0)
 
         for mode in MODES:
             for source, attempts in ((io.BytesIO(b"x" * 10), 3), (iter([b"x" * 10]), 1), (Pipe(), 1)):
@@ -509,7 +595,8 @@ class WhatIsSentAgain(RetryTestCase):
             yield b""
 
         class Source:
-            def __iter__(self): return broken()
+            def __iter__(self):
+                return broken()
 
         for mode in MODES:
             with ScriptedServer([until_gone]) as server:
@@ -522,7 +609,9 @@ class WhatIsSentAgain(RetryTestCase):
     def test_a_call_that_succeeds_in_the_end_returns_as_if_nothing_had_been(self):
         for mode in MODES:
             for fault in (close, reset, busy(), answer(status="500 Oops")):
-                with ScriptedServer([expect, fault, expect, answer(b'{"value": 7}')], [expect, answer(b'{"value": 7}')]) as server:
+                with ScriptedServer(
+                    [expect, fault, expect, answer(b'{"value": 7}')], [expect, answer(b'{"value": 7}')]
+                ) as server:
                     sdk = self.sdk(server.url)
                     Clock(sdk)
                     self.assertEqual(call(sdk, "cache_get", mode).value, 7)
@@ -565,8 +654,10 @@ class WhatTheErrorKnows(RetryTestCase):
     def test_what_an_earlier_attempt_may_have_done_is_not_forgotten(self):
         for mode in MODES:
             for first, last, operation, maybe in (
-                (reply(busy(status="500 Oops")), 429, "queue_enqueue", True), (close, 503, "queue_enqueue", True),
-                (reply(busy()), 429, "queue_enqueue", False), (reply(busy()), 404, "cache_get", False),
+                (reply(busy(status="500 Oops")), 429, "queue_enqueue", True),
+                (close, 503, "queue_enqueue", True),
+                (reply(busy()), 429, "queue_enqueue", False),
+                (reply(busy()), 404, "cache_get", False),
             ):
                 with self.subTest(mode=mode, last=last, maybe=maybe):
                     bad = [expect, status(last), expect, status(last)]
@@ -580,7 +671,9 @@ class WhatTheErrorKnows(RetryTestCase):
         for mode in MODES:
             sdk = self.sdk("http://127.0.0.1:1")
             with self.assertRaises(errors.ValidationError) as caught:
-                perform(getattr(sdk.storage, "storage_upload" + mode), key="k", file=pathlib.Path(os.devnull, "missing"))
+                perform(
+                    getattr(sdk.storage, "storage_upload" + mode), key="k", file=pathlib.Path(os.devnull, "missing")
+                )
             self.assertFalse(caught.exception.maybe_processed)
             for client in (sdk.sdk_configuration.client, sdk.sdk_configuration.async_client):
                 client.close()
@@ -591,14 +684,18 @@ class WhatTheErrorKnows(RetryTestCase):
             with ScriptedServer([expect, close]) as server:
                 error = self.failure(self.sdk(server.url), "queue_enqueue", mode)
                 self.assertIn("may have been processed", str(error))
-            error = self.failure(self.sdk("http://127.0.0.1:%d" % free_port(), retry_config=None), "queue_enqueue", mode)
+            error = self.failure(
+                self.sdk("http://127.0.0.1:%d" % free_port(), retry_config=None), "queue_enqueue", mode
+            )
             self.assertNotIn("may have been processed", str(error))
 
     def test_the_debug_log_tells_each_attempt(self):
         for mode in MODES:
             lines = []
             logger = mock.Mock(debug=lambda message, *values: lines.append(message % values))
-            with ScriptedServer([expect, busy("Retry-After: 2"), expect, close], [expect, answer(status="404 No")]) as server:
+            with ScriptedServer(
+                [expect, busy("Retry-After: 2"), expect, close], [expect, answer(status="404 No")]
+            ) as server:
                 sdk = self.sdk(server.url, debug_logger=logger)
                 clock = Clock(sdk)
                 error = self.failure(sdk, "cache_get", mode)
@@ -621,27 +718,42 @@ class AClientOfYourOwn(RetryTestCase):
     """httpx's errors are known by their names, so that a program may go on using its client."""
 
     def client(self, mode, error):
-        async def send_async(request, stream): raise error
-        def send(request, stream): raise error
+        async def send_async(request, stream):
+            raise error
+
+        def send(request, stream):
+            raise error
+
         client = mock.Mock(build_request=lambda *_, **__: None, send=send_async if mode else send)
         return {"async_client" if mode else "client": client}
 
     def test_its_errors_are_judged_as_ours_are(self):
         for name, read, enqueue, asked in (
-            ("ConnectError", 3, 3, 4), ("ConnectTimeout", 3, 3, 4), ("ProxyError", 3, 3, 4), ("PoolTimeout", 3, 3, 4),
-            ("ReadError", 3, 1, 4), ("WriteError", 3, 1, 4),
+            ("ConnectError", 3, 3, 4),
+            ("ConnectTimeout", 3, 3, 4),
+            ("ProxyError", 3, 3, 4),
+            ("PoolTimeout", 3, 3, 4),
+            ("ReadError", 3, 1, 4),
+            ("WriteError", 3, 1, 4),
             ("RemoteProtocolError", 3, 1, 4),  # as httpx calls it when the server hangs up
-            ("ReadTimeout", 1, 1, 4), ("WriteTimeout", 1, 1, 4),
-            ("UnsupportedProtocol", 1, 1, 1), ("LocalProtocolError", 1, 1, 1), ("DecodingError", 1, 1, 1),
-            ("TooManyRedirects", 1, 1, 1), ("ValueError", 1, 1, 1),
+            ("ReadTimeout", 1, 1, 4),
+            ("WriteTimeout", 1, 1, 4),
+            ("UnsupportedProtocol", 1, 1, 1),
+            ("LocalProtocolError", 1, 1, 1),
+            ("DecodingError", 1, 1, 1),
+            ("TooManyRedirects", 1, 1, 1),
+            ("ValueError", 1, 1, 1),
         ):
             base = type(name, (Exception,), {})
             words = "Server disconnected without sending a response." if name == "RemoteProtocolError" else "failed"
             failure = type("Special" + name, (base,), {})(words)
             for mode in MODES:
-                for operation, retries, attempts in (("cache_get", UNSET, read), ("queue_enqueue", UNSET, enqueue),
-                                                     ("queue_enqueue", config(True), asked),
-                                                     ("queue_enqueue", config(False), 1)):
+                for operation, retries, attempts in (
+                    ("cache_get", UNSET, read),
+                    ("queue_enqueue", UNSET, enqueue),
+                    ("queue_enqueue", config(True), asked),
+                    ("queue_enqueue", config(False), 1),
+                ):
                     with self.subTest(name, mode=mode, operation=operation):
                         sdk = self.sdk("http://127.0.0.1:1", retry_config=retries, **self.client(mode, failure))
                         clock = Clock(sdk, 40 if attempts == 4 else 1)
@@ -649,15 +761,17 @@ class AClientOfYourOwn(RetryTestCase):
                             call(sdk, operation, mode)
                         self.assertEqual(len(clock.slept) + 1, attempts)
 
-
     def test_a_call_that_it_makes_within_and_that_fails_repeats_nothing(self):
         nobody, closed = (self.sdk("http://127.0.0.1:%d" % free_port(), retry_config=None) for _ in range(2))
         closed.close()
         bare = HttpClient()
         self.addCleanup(bare.close)
-        for audit, kind in ((lambda: nobody.queue.queue_enqueue(type="audit", data={}), errors.ConnectError),
-                            (lambda: closed.queue.queue_enqueue(type="audit", data={}), errors.ClosedError),
-                            (lambda: post(bare, nobody.sdk_configuration.server_url), errors.ConnectError)):
+        for audit, kind in (
+            (lambda: nobody.queue.queue_enqueue(type="audit", data={}), errors.ConnectError),
+            (lambda: closed.queue.queue_enqueue(type="audit", data={}), errors.ClosedError),
+            (lambda: post(bare, nobody.sdk_configuration.server_url), errors.ConnectError),
+        ):
+
             class Audits(HttpClient):
                 def send(self, request, **options):
                     super().send(request, **options)
@@ -776,8 +890,12 @@ class AThousandRetriedCalls(RetryTestCase):
     def test_leave_descriptors_flat(self):
         calls = 500
         for mode in MODES:
-            faults = [[expect, busy(), expect, GOOD], [expect, cut(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{")],
-                      [expect, reset], [expect, GOOD, expect, close]]
+            faults = [
+                [expect, busy(), expect, GOOD],
+                [expect, cut(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{")],
+                [expect, reset],
+                [expect, GOOD, expect, close],
+            ]
             with ScriptedServer(*faults * calls) as server:
                 sdk = self.sdk(server.url)
                 Clock(sdk)

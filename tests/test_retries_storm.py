@@ -13,7 +13,17 @@ from concurrent.futures import ThreadPoolExecutor
 
 from aerostack_lite import SDK, errors
 from tests.scripted_server import (
-    LoopbackTestCase, ScriptedServer, Stopwatch, answer, close, header, open_descriptors, repeat, reset, until_gone)
+    LoopbackTestCase,
+    ScriptedServer,
+    Stopwatch,
+    answer,
+    close,
+    header,
+    open_descriptors,
+    repeat,
+    reset,
+    until_gone,
+)
 
 CALLERS = 200
 CALLS = int(os.environ.get("AEROSTACK_STORM_CALLS", "4"))
@@ -23,10 +33,14 @@ IDLE_CONNECTIONS = 100  # that a client keeps
 
 REPEATABLE = {"cache_get", "cache_set", "auth_signin", "storage_upload"}
 OPERATIONS = [
-    ("queue", "queue_enqueue", {"type": "email", "data": {}}), ("cache", "cache_get", {"key": "k"}),
-    ("queue", "queue_enqueue", {"type": "email", "data": {}}), ("cache", "cache_set", {"key": "k", "value": 1}),
-    ("queue", "queue_enqueue", {"type": "email", "data": {}}), ("storage", "storage_upload", {"key": "k", "file": b"x" * 5000}),
-    ("database", "db_query", {"sql": "SELECT 1"}), ("authentication", "auth_signin", {"email": "a@b.c", "password": "pass"}),
+    ("queue", "queue_enqueue", {"type": "email", "data": {}}),
+    ("cache", "cache_get", {"key": "k"}),
+    ("queue", "queue_enqueue", {"type": "email", "data": {}}),
+    ("cache", "cache_set", {"key": "k", "value": 1}),
+    ("queue", "queue_enqueue", {"type": "email", "data": {}}),
+    ("storage", "storage_upload", {"key": "k", "file": b"x" * 5000}),
+    ("database", "db_query", {"sql": "SELECT 1"}),
+    ("authentication", "auth_signin", {"email": "a@b.c", "password": "pass"}),
 ]
 
 
@@ -163,7 +177,9 @@ class AStorm(LoopbackTestCase):
 
         async def main(sdk, calls):
             gate = asyncio.Semaphore(CALLERS)
-            return await asyncio.wait_for(asyncio.gather(*[perform(gate, sdk, *call) for call in calls]), HANGING_SECONDS)
+            return await asyncio.wait_for(
+                asyncio.gather(*[perform(gate, sdk, *call) for call in calls]), HANGING_SECONDS
+            )
 
         self.weather(lambda sdk, calls: asyncio.run(main(sdk, calls)))
 

@@ -14,28 +14,77 @@ import unittest
 
 import aerostack_lite
 from aerostack_lite import SDK, SERVERS, UNSET, BackoffStrategy, RetryConfig, errors
-from tests.recording_server import (EXAMPLES, KEY, CleanEnvironment, FakeAsyncClient, FakeClient, RecordingCase, RecordingServer,
-                                    answer, both, every_operation)
+from tests.recording_server import (
+    EXAMPLES,
+    KEY,
+    CleanEnvironment,
+    FakeAsyncClient,
+    FakeClient,
+    RecordingCase,
+    RecordingServer,
+    answer,
+    both,
+    every_operation,
+)
 
 PRODUCTION, LOCAL = "https://api.aerostack.ai/v1", "http://localhost:8787/v1"
 AT_ONCE = RetryConfig("backoff", BackoffStrategy(1, 1, 1, 5000), False)
 ROOT = str(pathlib.Path(aerostack_lite.__file__).parent)
 
 BAD_URLS = [
-    "api.aerostack.ai/v1", "//api.aerostack.ai/v1", "ftp://h/v1", "file:///etc/passwd", "data:,x", "http://", "http:///v1", "https:/h",
-    "http://:80/v1", "http://h:99999/v1", "http://h:0/v1", "http://h:-1/v1", "http://h:x/v1", "http://[::1", "http://[::1/v1", "http://::1/v1",
-    "http://h/v1?a=b", "http://h/v1#f", "http://h?", "http://h/v1\r\nX: y", "http://h\n/v1", "http://h\0/v1", "http://h /v1", "http://\u00e9.example/v1",
-    "http://h%2Fevil/v1", " http://h/v1", "http://user:sesame@", "http://user:sesame@h:99999/v1", "http://user:sesame@h/v1?x",
+    "api.aerostack.ai/v1",
+    "//api.aerostack.ai/v1",
+    "ftp://h/v1",
+    "file:///etc/passwd",
+    "data:,x",
+    "http://",
+    "http:///v1",
+    "https:/h",
+    "http://:80/v1",
+    "http://h:99999/v1",
+    "http://h:0/v1",
+    "http://h:-1/v1",
+    "http://h:x/v1",
+    "http://[::1",
+    "http://[::1/v1",
+    "http://::1/v1",
+    "http://h/v1?a=b",
+    "http://h/v1#f",
+    "http://h?",
+    "http://h/v1\r\nX: y",
+    "http://h\n/v1",
+    "http://h\0/v1",
+    "http://h /v1",
+    "http://\u00e9.example/v1",
+    "http://h%2Fevil/v1",
+    " http://h/v1",
+    "http://user:sesame@",
+    "http://user:sesame@h:99999/v1",
+    "http://user:sesame@h/v1?x",
 ]
 
 
 class TheConstructor(CleanEnvironment):
     def test_has_the_official_parameters_in_the_official_order(self):
         parameters = list(inspect.signature(SDK).parameters.values())
-        self.assertEqual([parameter.name for parameter in parameters], [
-            "api_key_auth", "server_idx", "server_url", "url_params", "client", "async_client", "retry_config", "timeout_ms",
-            "debug_logger", "max_workers"])
-        self.assertEqual([parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY], ["max_workers"])
+        self.assertEqual(
+            [parameter.name for parameter in parameters],
+            [
+                "api_key_auth",
+                "server_idx",
+                "server_url",
+                "url_params",
+                "client",
+                "async_client",
+                "retry_config",
+                "timeout_ms",
+                "debug_logger",
+                "max_workers",
+            ],
+        )
+        self.assertEqual(
+            [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY], ["max_workers"]
+        )
 
     def test_opens_and_starts_nothing(self):
         before = threading.enumerate()
@@ -52,15 +101,27 @@ class TheConstructor(CleanEnvironment):
 
     def test_leaves_unknown_attributes_unknown(self):
         sdk = SDK(KEY)
-        self.assertEqual(str(self.raises(AttributeError, getattr, sdk, "chache")), "'SDK' object has no attribute 'chache'")
+        self.assertEqual(
+            str(self.raises(AttributeError, getattr, sdk, "chache")), "'SDK' object has no attribute 'chache'"
+        )
         self.raises(AttributeError, getattr, sdk.cache, "cache_sett")
 
     def test_refuses_options_that_make_no_sense(self):
         for option, kinds in {
-            "timeout_ms": {"5": TypeError, True: TypeError, (): TypeError, 0: ValueError, -1: ValueError, math.nan: ValueError, -math.inf: ValueError},
+            "timeout_ms": {
+                "5": TypeError,
+                True: TypeError,
+                (): TypeError,
+                0: ValueError,
+                -1: ValueError,
+                math.nan: ValueError,
+                -math.inf: ValueError,
+            },
             "max_workers": {0: ValueError, -1: ValueError, "4": TypeError, True: TypeError},
-            "client": {"": TypeError, 5: TypeError}, "async_client": {"": TypeError, 5: TypeError},
-            "server_url": {5: TypeError, b"http://own": TypeError}, "url_params": {5: TypeError},
+            "client": {"": TypeError, 5: TypeError},
+            "async_client": {"": TypeError, 5: TypeError},
+            "server_url": {5: TypeError, b"http://own": TypeError},
+            "url_params": {5: TypeError},
         }.items():
             for value, kind in kinds.items():
                 with self.subTest(option, value=value):
@@ -129,7 +190,15 @@ class TheKey(RecordingCase):
             self.assertIsInstance(self.raises(errors.ValidationError, SDK, wrong), TypeError)
 
     def test_that_could_break_out_of_its_header_is_refused_unseen(self):
-        for wrong in ("sesame\r\nX: y", "ses\name", "ses\0ame", "s\u00e9same", "sesame\x7f", b"ses\xffame", "ses\u2028ame"):
+        for wrong in (
+            "sesame\r\nX: y",
+            "ses\name",
+            "ses\0ame",
+            "s\u00e9same",
+            "sesame\x7f",
+            b"ses\xffame",
+            "ses\u2028ame",
+        ):
             with self.subTest(wrong):
                 error = self.raises(errors.ValidationError, SDK, wrong)
                 self.assertNotIn("same", str(error) + repr(error))
@@ -137,7 +206,13 @@ class TheKey(RecordingCase):
     def test_is_shown_by_no_repr(self):
         sdk = self.sdk("sesame-sesame")
         sdk.cache.cache_get(key="k")
-        for thing in (sdk, sdk.sdk_configuration, sdk.sdk_configuration.security, sdk.cache, sdk.sdk_configuration.client):
+        for thing in (
+            sdk,
+            sdk.sdk_configuration,
+            sdk.sdk_configuration.security,
+            sdk.cache,
+            sdk.sdk_configuration.client,
+        ):
             self.assertNotIn("sesame", repr(thing) + str(thing))
 
 
@@ -165,7 +240,10 @@ class Servers(CleanEnvironment):
         ]:
             with self.subTest(options, call_options=call_options):
                 self.assertEqual(self.url(options, **call_options), expected + "/cache/get")
-                self.assertEqual(SDK(KEY, **options).sdk_configuration.get_server_details(), (self.url(options)[:-len("/cache/get")], {}))
+                self.assertEqual(
+                    SDK(KEY, **options).sdk_configuration.get_server_details(),
+                    (self.url(options)[: -len("/cache/get")], {}),
+                )
 
     def test_the_environment_names_one_for_those_who_name_none(self):
         os.environ["AEROSTACK_SERVER_URL"] = "http://outside:1/v1/"
@@ -187,8 +265,10 @@ class Servers(CleanEnvironment):
             with SDK(KEY, server_url="http://{host}/{version}/{missing}", url_params=params) as sdk:
                 sdk.cache.cache_get(key="k")
                 sdk.cache.cache_get(key="k", server_url="http://%s/{version}" % server.netloc)
-            self.assertEqual([request.target for request in server.requests],
-                             ["/v%7Bhost%7D/%7Bmissing%7D/cache/get", "/%7Bversion%7D/cache/get"])
+            self.assertEqual(
+                [request.target for request in server.requests],
+                ["/v%7Bhost%7D/%7Bmissing%7D/cache/get", "/%7Bversion%7D/cache/get"],
+            )
 
     def test_parameters_must_be_text_and_lead_to_a_url(self):
         error = self.raises(errors.ValidationError, SDK, KEY, server_url="http://{host}", url_params={"host": 5})
@@ -209,7 +289,15 @@ class Servers(CleanEnvironment):
             self.assertEqual(server.requests[0].values("Host"), [server.netloc])
 
     def test_an_index_must_be_one(self):
-        for wrong, kind in ((2, IndexError), (-1, IndexError), (-2, IndexError), (99, IndexError), ("0", TypeError), (True, TypeError), (0.0, TypeError)):
+        for wrong, kind in (
+            (2, IndexError),
+            (-1, IndexError),
+            (-2, IndexError),
+            (99, IndexError),
+            ("0", TypeError),
+            (True, TypeError),
+            (0.0, TypeError),
+        ):
             with self.subTest(wrong):
                 error = self.raises(kind, SDK, KEY, wrong)
                 self.assertIsInstance(error, errors.ValidationError)
@@ -228,7 +316,9 @@ class Servers(CleanEnvironment):
         for wrong in BAD_URLS + [""]:
             for call in both(sdk, "cache", "cache_get"):
                 with self.subTest(wrong):
-                    self.assertNotIn("sesame", str(self.raises(errors.ValidationError, call, key="k", server_url=wrong)))
+                    self.assertNotIn(
+                        "sesame", str(self.raises(errors.ValidationError, call, key="k", server_url=wrong))
+                    )
         self.assertEqual(client.built + async_client.built, [])
 
     def test_may_change_between_calls(self):
@@ -246,7 +336,9 @@ class TheConfiguration(CleanEnvironment):
         logger, client = aerostack_lite.utils.get_default_logger(), FakeClient()
         configuration = SDK(KEY, 1, "http://own", None, client, None, AT_ONCE, 250, logger).sdk_configuration
         self.assertIsInstance(configuration, aerostack_lite.SDKConfiguration)
-        self.assertEqual((configuration.server_idx, configuration.server_url, configuration.timeout_ms), (1, "http://own", 250))
+        self.assertEqual(
+            (configuration.server_idx, configuration.server_url, configuration.timeout_ms), (1, "http://own", 250)
+        )
         self.assertIs(configuration.retry_config, AT_ONCE)
         self.assertIs(configuration.debug_logger, logger)
         self.assertIs(configuration.client, client)
@@ -278,8 +370,13 @@ class RetriesOfACall(RecordingCase):
 
     def test_win_over_those_of_the_client(self):
         for client_wide, call_options, expected in [
-            (AT_ONCE, {}, {2}), (AT_ONCE, {"retries": UNSET}, {2}), (AT_ONCE, {"retries": None}, {1}),
-            (None, {}, {1}), (None, {"retries": UNSET}, {1}), (None, {"retries": AT_ONCE}, {2}), (UNSET, {"retries": None}, {1}),
+            (AT_ONCE, {}, {2}),
+            (AT_ONCE, {"retries": UNSET}, {2}),
+            (AT_ONCE, {"retries": None}, {1}),
+            (None, {}, {1}),
+            (None, {"retries": UNSET}, {1}),
+            (None, {"retries": AT_ONCE}, {2}),
+            (UNSET, {"retries": None}, {1}),
         ]:
             with self.subTest(client_wide=client_wide, **call_options):
                 self.assertEqual(self.attempts(self.sdk(retry_config=client_wide), **call_options), expected)
@@ -311,7 +408,13 @@ class TheTimeout(CleanEnvironment):
     def test_of_a_call_must_make_sense(self):
         client = FakeClient()
         sdk = SDK(KEY, client=client, async_client=FakeAsyncClient())
-        for wrong, kind in (("5", TypeError), (True, TypeError), (0, ValueError), (-1, ValueError), (math.nan, ValueError)):
+        for wrong, kind in (
+            ("5", TypeError),
+            (True, TypeError),
+            (0, ValueError),
+            (-1, ValueError),
+            (math.nan, ValueError),
+        ):
             for call in both(sdk, "cache", "cache_get"):
                 self.assertIsInstance(self.raises(errors.ValidationError, call, key="k", timeout_ms=wrong), kind)
         self.assertEqual(client.built, [])
@@ -392,7 +495,11 @@ class ClientsOfYourOwn(CleanEnvironment):
 
     def test_must_have_the_three_methods(self):
         for name in ("build_request", "send", "close"):
-            client = type("Client", (), {other: (lambda self: None) for other in ("build_request", "send", "close") if other != name})()
+            client = type(
+                "Client",
+                (),
+                {other: (lambda self: None) for other in ("build_request", "send", "close") if other != name},
+            )()
             error = self.raises(errors.ValidationError, SDK, KEY, client=client)
             self.assertIn(name, str(error))
             self.assertIsInstance(error, TypeError)
@@ -490,15 +597,23 @@ class Closing(RecordingCase):
 class Leaving(unittest.TestCase):
     def test_without_closing_says_nothing(self):
         for ending in ("del sdk; gc.collect()", "pass", "sys.exit()", "sdk.close()"):
-            program = textwrap.dedent("""
+            program = (
+                textwrap.dedent("""
                 import asyncio, gc, sys
                 from aerostack_lite import SDK
                 sdk = SDK("key", server_url=sys.argv[1])
                 sdk.cache.cache_get(key="k")
                 asyncio.run(sdk.cache.cache_get_async(key="k"))
                 print("done", flush=True)
-            """) + ending
+            """)
+                + ending
+            )
             with self.subTest(ending), RecordingServer() as server:
-                run = subprocess.run([sys.executable, "-W", "error", "-X", "dev", "-c", program, server.url], timeout=30, cwd=ROOT,
-                                     stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+                run = subprocess.run(
+                    [sys.executable, "-W", "error", "-X", "dev", "-c", program, server.url],
+                    timeout=30,
+                    cwd=ROOT,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                )
                 self.assertEqual((run.returncode, run.stdout.split(), run.stderr), (0, [b"done"], b""))

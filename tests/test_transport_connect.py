@@ -16,8 +16,23 @@ from unittest import mock
 import aerostack_lite
 from aerostack_lite import SDK, HttpClient, errors
 from tests.scripted_server import (
-    ClientTestCase, DeafAddress, ScriptedServer, Stopwatch, answer, at_once, close, drip, expect, free_port, hang,
-    header, open_descriptors, post, repeat, sockets_to, until_gone,
+    ClientTestCase,
+    DeafAddress,
+    ScriptedServer,
+    Stopwatch,
+    answer,
+    at_once,
+    close,
+    drip,
+    expect,
+    free_port,
+    hang,
+    header,
+    open_descriptors,
+    post,
+    repeat,
+    sockets_to,
+    until_gone,
 )
 
 try:
@@ -65,7 +80,9 @@ class ConnectTest(ClientTestCase):
     def test_without_any_options_the_deadline_is_a_minute(self):
         self.assertEqual(aerostack_lite._DEFAULT_TIMEOUT_MS, 60000)
         with mock.patch.object(aerostack_lite, "_DEFAULT_TIMEOUT_MS", 200), ScriptedServer([expect, hang]) as server:
-            with SDK("key", server_url=server.url) as sdk, self.assertRaises(errors.TimeoutException), Stopwatch() as took:
+            with SDK("key", server_url=server.url) as sdk, self.assertRaises(
+                errors.TimeoutException
+            ), Stopwatch() as took:
                 sdk.queue.queue_enqueue(type="t", data={})
             with self.assertRaises(errors.TimeoutException):
                 self.client.send(self.client.build_request("POST", server.url, content=b"{}"))
@@ -115,8 +132,13 @@ class ConnectTest(ClientTestCase):
             "client.close()\n"
         )
         with Stopwatch() as took:
-            run = subprocess.run([sys.executable, "-W", "error", "-X", "dev", "-c", program], cwd=ROOT, timeout=30,
-                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            run = subprocess.run(
+                [sys.executable, "-W", "error", "-X", "dev", "-c", program],
+                cwd=ROOT,
+                timeout=30,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+            )
         self.assertEqual((run.stdout.split(), run.stderr), ([b"True", b"True"], b""))
         self.assertLess(took.seconds, 10)
 
@@ -215,11 +237,15 @@ class ConnectTest(ClientTestCase):
                 if used.family == socket.AF_INET and threading.current_thread() is threading.main_thread():
                     sent.append(bytes(data))
                 return method(used, data, *rest)
+
             return record
 
-        with ScriptedServer(repeat(expect, answer(b'{"exists":false}'))) as server, SDK("key", server_url=server.url) as sdk:
-            with mock.patch.object(socket.socket, "send", recording(socket.socket.send)), \
-                    mock.patch.object(socket.socket, "sendall", recording(socket.socket.sendall)):
+        with ScriptedServer(repeat(expect, answer(b'{"exists":false}'))) as server, SDK(
+            "key", server_url=server.url
+        ) as sdk:
+            with mock.patch.object(socket.socket, "send", recording(socket.socket.send)), mock.patch.object(
+                socket.socket, "sendall", recording(socket.socket.sendall)
+            ):
                 sdk.cache.cache_get(key="a")
             self.assertEqual(sent, server.requests)
 
@@ -254,7 +280,9 @@ class TlsTest(ClientTestCase):
 
     def test_certificates_that_cannot_be_read_are_an_error_naming_their_file(self):
         with tempfile.NamedTemporaryFile(suffix=".pem") as file, ScriptedServer([hang]) as server:
-            with mock.patch.dict(os.environ, REQUESTS_CA_BUNDLE=file.name), self.assertRaises(errors.ConnectError) as caught:
+            with mock.patch.dict(os.environ, REQUESTS_CA_BUNDLE=file.name), self.assertRaises(
+                errors.ConnectError
+            ) as caught:
                 post(self.client, "https://%s/" % server.netloc, timeout=5.0)
             self.assertIn("CA file %r cannot be used" % file.name, str(caught.exception))
             self.assertTrue(caught.exception.permanent)
@@ -265,7 +293,9 @@ class TlsTest(ClientTestCase):
                 HttpClient(ssl_context=bad)
 
     def test_certificate_variables_are_nothing_to_plain_http(self):
-        with mock.patch.dict(os.environ, SSL_CERT_FILE="/no/such/file"), ScriptedServer([expect, answer(b"1")]) as server:
+        with mock.patch.dict(os.environ, SSL_CERT_FILE="/no/such/file"), ScriptedServer(
+            [expect, answer(b"1")]
+        ) as server:
             client = HttpClient()
             self.addCleanup(client.close)
             self.assertEqual(post(client, server.url).content, b"1")

@@ -7,7 +7,18 @@ from unittest import mock
 
 from aerostack_lite import SDK, HttpClient, errors
 from tests.scripted_server import (
-    LoopbackTestCase, ScriptedServer, Stopwatch, answer, at_once, drip, expect, hang, post, repeat, until_gone)
+    LoopbackTestCase,
+    ScriptedServer,
+    Stopwatch,
+    answer,
+    at_once,
+    drip,
+    expect,
+    hang,
+    post,
+    repeat,
+    until_gone,
+)
 
 TIMEOUT = 0.2
 SLACK = 0.3
@@ -33,31 +44,47 @@ class DripTest(LoopbackTestCase):
 
     def test_the_headers_drip(self):
         self.assert_each_ended_at_the_deadline(
-            [expect, OK, drip(b"X-A: b\r\n" * 1000)],
-            [expect, OK + b"X-A: ", drip(b"b" * 1000)])
+            [expect, OK, drip(b"X-A: b\r\n" * 1000)], [expect, OK + b"X-A: ", drip(b"b" * 1000)]
+        )
 
     def test_interim_answers_drip(self):
         self.assert_each_ended_at_the_deadline(
             [expect, drip(b"HTTP/1.1 103 Early Hints\r\n" + b"Link: x\r\n" * 1000)],
-            [expect, b"HTTP/1.1 100 Continue\r\n\r\n", hang])
+            [expect, b"HTTP/1.1 100 Continue\r\n\r\n", hang],
+        )
 
     def test_the_body_drips(self):
         self.assert_each_ended_at_the_deadline(
-            [expect, OK + b"Content-Length: 9999\r\n\r\n", drip(b"x" * 9999)],
-            [expect, OK + b"\r\n", drip(b"x" * 9999)])
+            [expect, OK + b"Content-Length: 9999\r\n\r\n", drip(b"x" * 9999)], [expect, OK + b"\r\n", drip(b"x" * 9999)]
+        )
 
     def test_chunks_drip(self):
         chunked = OK + b"Transfer-Encoding: chunked\r\n\r\n"
-        self.assert_each_ended_at_the_deadline(*[[expect, chunked, drip(data)] for data in (
-            b"1\r\nx\r\n" * 1000, b"ffff\r\n" + b"x" * 9999, b"1;" + b"e" * 1000, b"0\r\n" + b"A: b\r\n" * 1000)])
+        self.assert_each_ended_at_the_deadline(
+            *[
+                [expect, chunked, drip(data)]
+                for data in (
+                    b"1\r\nx\r\n" * 1000,
+                    b"ffff\r\n" + b"x" * 9999,
+                    b"1;" + b"e" * 1000,
+                    b"0\r\n" + b"A: b\r\n" * 1000,
+                )
+            ]
+        )
 
     def test_a_compressed_body_drips(self):
         packed = gzip.compress(bytes(range(256)) * 99)
-        self.assert_ended_at_the_deadline(expect, OK + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(packed), drip(packed))
+        self.assert_ended_at_the_deadline(
+            expect, OK + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(packed), drip(packed)
+        )
 
     def test_silence_at_every_stage(self):
-        self.assert_each_ended_at_the_deadline(*[[expect, begun, until_gone] for begun in (
-            b"", b"H", OK, OK + b"Content-Length: 5\r\n\r\n", OK + b"Content-Length: 5\r\n\r\nhell")])
+        self.assert_each_ended_at_the_deadline(
+            *[
+                [expect, begun, until_gone]
+                for begun in (b"", b"H", OK, OK + b"Content-Length: 5\r\n\r\n", OK + b"Content-Length: 5\r\n\r\nhell")
+            ]
+        )
 
     def test_a_server_that_stops_reading(self):
         self.assert_ended_at_the_deadline(hang, content=bytes(16 << 20), error=errors.TimeoutException)
@@ -78,8 +105,13 @@ class DripTest(LoopbackTestCase):
                         sdk.cache.cache_get(key="a", **call)
             self.assertLess(took.seconds, 0.25 + SLACK + 0.1)
 
-        at_once(check, ({"timeout_ms": 250}, {}), ({}, {"timeout_ms": 250}), ({"timeout_ms": 60000}, {"timeout_ms": 250}),
-                ({"timeout_ms": 250.5}, {}))
+        at_once(
+            check,
+            ({"timeout_ms": 250}, {}),
+            ({}, {"timeout_ms": 250}),
+            ({"timeout_ms": 60000}, {"timeout_ms": 250}),
+            ({"timeout_ms": 250.5}, {}),
+        )
 
     def test_a_reused_connection_has_a_deadline_of_its_own(self):
         with ScriptedServer([expect, answer(b"1"), expect, hang]) as server, HttpClient() as client:
@@ -126,8 +158,10 @@ class TimeoutValueTest(LoopbackTestCase):
                     client.build_request("POST", "http://127.0.0.1/", timeout=bad)
 
     def test_a_number_beyond_all_clocks_is_no_limit_or_refused(self):
-        with ScriptedServer(repeat(expect, answer(b'{"exists":false}'))) as server, SDK("key", server_url=server.url) as sdk:
-            for huge in (10 ** 13, 10 ** 15, 1e300, 10 ** 400):
+        with ScriptedServer(repeat(expect, answer(b'{"exists":false}'))) as server, SDK(
+            "key", server_url=server.url
+        ) as sdk:
+            for huge in (10**13, 10**15, 1e300, 10**400):
                 with self.subTest(huge=str(huge)[:9]):
                     try:
                         self.assertIs(sdk.cache.cache_get(key="a", timeout_ms=huge).exists, False)
@@ -144,7 +178,7 @@ class TimeoutValueTest(LoopbackTestCase):
 class ClockTest(LoopbackTestCase):
     def test_a_wall_clock_that_jumps_changes_nothing(self):
         now = time.time
-        for jump in (10 ** 6, -(10 ** 6)):
+        for jump in (10**6, -(10**6)):
             patch = mock.patch("time.time", lambda: now() + jump)
             script = [expect, lambda peer: patch.start(), answer(b"1")]
             with ScriptedServer(script) as server, HttpClient() as client:

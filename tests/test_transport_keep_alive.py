@@ -11,8 +11,22 @@ from unittest import mock
 
 from aerostack_lite import SDK, HttpClient, errors
 from tests.scripted_server import (
-    ClientTestCase, ScriptedServer, Stopwatch, answer, close, drip, expect, half_close, hang, header, mirror, post,
-    repeat, reset, until_gone, wait,
+    ClientTestCase,
+    ScriptedServer,
+    Stopwatch,
+    answer,
+    close,
+    drip,
+    expect,
+    half_close,
+    hang,
+    header,
+    mirror,
+    post,
+    repeat,
+    reset,
+    until_gone,
+    wait,
 )
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -26,8 +40,13 @@ class KeepAliveCase(ClientTestCase):
     def pool(self, client=None):
         """What the client says of itself: (active, idle)."""
         words = repr(client or self.client).replace(",", "").split()
-        return tuple(int(words[words.index(name) - 1].strip("(<")) for name in (
-            next(word for word in words if word.startswith("active")), next(word for word in words if word.startswith("idle"))))
+        return tuple(
+            int(words[words.index(name) - 1].strip("(<"))
+            for name in (
+                next(word for word in words if word.startswith("active")),
+                next(word for word in words if word.startswith("idle")),
+            )
+        )
 
 
 class InterruptedTest(KeepAliveCase):
@@ -53,18 +72,29 @@ class ReuseTest(KeepAliveCase):
             self.assertEqual((server.connections, self.pool()), (1, (0, 1)))
 
     def test_chunked_and_empty_answers_leave_it_usable(self):
-        with ScriptedServer([
-            expect, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n1\r\n0\r\nTrailer: x\r\n\r\n",
-            expect, b"HTTP/1.1 204 No Content\r\n\r\n", expect, b"HTTP/1.1 304 Not Modified\r\nContent-Length: 99\r\n\r\n",
-            expect, answer(b""), expect, answer(b"4"),
-        ]) as server:
+        with ScriptedServer(
+            [
+                expect,
+                b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n1\r\n0\r\nTrailer: x\r\n\r\n",
+                expect,
+                b"HTTP/1.1 204 No Content\r\n\r\n",
+                expect,
+                b"HTTP/1.1 304 Not Modified\r\nContent-Length: 99\r\n\r\n",
+                expect,
+                answer(b""),
+                expect,
+                answer(b"4"),
+            ]
+        ) as server:
             self.assertEqual([post(self.client, server.url).content for _ in range(5)], [b"1", b"", b"", b"", b"4"])
             self.assertEqual(server.connections, 1)
 
     def test_whoever_asks_for_its_close_gets_a_new_one_each_time(self):
         with ScriptedServer(repeat(mirror)) as server:
             for number in range(3):
-                self.assertEqual(post(self.client, server.url, b"%d" % number, headers={"Connection": "close"}).json(), number)
+                self.assertEqual(
+                    post(self.client, server.url, b"%d" % number, headers={"Connection": "close"}).json(), number
+                )
             self.assertEqual((server.connections, self.pool()), (3, (0, 0)))
 
     def test_a_call_within_a_call_by_a_signal_s_handler_say_is_answered(self):
@@ -82,7 +112,9 @@ class ReuseTest(KeepAliveCase):
 
     def test_a_closed_idle_connection_is_replaced_unseen(self):
         for ending in (close, half_close, reset):
-            with self.subTest(ending.__name__), ScriptedServer([expect, answer(b"1"), ending], [expect, answer(b"2"), hang]) as server:
+            with self.subTest(ending.__name__), ScriptedServer(
+                [expect, answer(b"1"), ending], [expect, answer(b"2"), hang]
+            ) as server:
                 client = HttpClient()
                 self.addCleanup(client.close)
                 self.assertEqual(post(client, server.url).content, b"1")
@@ -91,7 +123,13 @@ class ReuseTest(KeepAliveCase):
                 self.assertEqual((len(server.requests), server.connections), (2, 2))
 
     def test_an_idle_connection_with_unread_bytes_is_dropped(self):
-        for surprise in (answer(b'"forged"'), answer(b'"forged"', status="408 Request Timeout"), b"\r\n", b"x", b"HTTP/1.1 100 Continue\r\n\r\n"):
+        for surprise in (
+            answer(b'"forged"'),
+            answer(b'"forged"', status="408 Request Timeout"),
+            b"\r\n",
+            b"x",
+            b"HTTP/1.1 100 Continue\r\n\r\n",
+        ):
             go_on, sent = threading.Event(), threading.Event()
             script = [expect, answer(b"1"), wait(go_on), surprise, lambda peer: sent.set(), until_gone]
             with self.subTest(surprise), ScriptedServer(script, [expect, answer(b"2")]) as server:
@@ -173,15 +211,26 @@ class IdleTest(KeepAliveCase):
 
     def test_the_server_s_own_limit_is_honoured(self):
         for value, seconds, connections in (
-            ("timeout=5", 3, 1), ("timeout=5", 6, 2), ("timeout=5, max=100", 6, 2), ("max=100, timeout=5", 6, 2), ("Timeout = 5", 6, 2),
-            ("timeout=0", 0.001, 2), ("timeout=3600", 29, 1), ("timeout=3600", 31, 2), ("timeout=9999999999999999999999", 31, 2),
-            ("timeout=x", 29, 1), ("", 29, 1), ("timeout=-5", 29, 1),
+            ("timeout=5", 3, 1),
+            ("timeout=5", 6, 2),
+            ("timeout=5, max=100", 6, 2),
+            ("max=100, timeout=5", 6, 2),
+            ("Timeout = 5", 6, 2),
+            ("timeout=0", 0.001, 2),
+            ("timeout=3600", 29, 1),
+            ("timeout=3600", 31, 2),
+            ("timeout=9999999999999999999999", 31, 2),
+            ("timeout=x", 29, 1),
+            ("", 29, 1),
+            ("timeout=-5", 29, 1),
         ):
             with self.subTest(value, seconds=seconds):
                 self.assertEqual(self.connections_of_two_calls(seconds, seconds, "Keep-Alive: " + value), connections)
 
     def test_one_answer_s_limit_is_not_the_next_one_s(self):
-        with ScriptedServer([expect, answer(b"1", "Keep-Alive: timeout=5"), expect, answer(b"2"), expect, answer(b"3")]) as server:
+        with ScriptedServer(
+            [expect, answer(b"1", "Keep-Alive: timeout=5"), expect, answer(b"2"), expect, answer(b"3")]
+        ) as server:
             for _ in range(3):
                 post(self.client, server.url)
                 self.steady += 2
@@ -195,7 +244,9 @@ class RaceTest(KeepAliveCase):
     def test_what_is_safe_to_repeat_is_sent_again_at_once(self):
         for ending in (close, reset):
             script = [expect, numbered(1), expect, ending]
-            with ScriptedServer(script, [expect, numbered(2)]) as server, SDK("key", server_url=server.url) as sdk, Stopwatch() as took:
+            with ScriptedServer(script, [expect, numbered(2)]) as server, SDK(
+                "key", server_url=server.url
+            ) as sdk, Stopwatch() as took:
                 self.assertEqual([sdk.cache.cache_get(key="a").value, sdk.cache.cache_get(key="a").value], [1, 2])
                 self.assertEqual(len(server.requests), 3)
             self.assertLess(took.seconds, 0.4)
@@ -203,7 +254,9 @@ class RaceTest(KeepAliveCase):
     def test_what_is_not_is_an_error_that_says_it_may_have_been_processed(self):
         done = answer(b'{"success":true,"jobId":"1"}', status="201 Created")
         for ending in (close, reset):
-            with ScriptedServer([expect, done, expect, ending], [expect, done]) as server, SDK("key", server_url=server.url) as sdk:
+            with ScriptedServer([expect, done, expect, ending], [expect, done]) as server, SDK(
+                "key", server_url=server.url
+            ) as sdk:
                 sdk.queue.queue_enqueue(type="t", data={})
                 with self.assertRaises((errors.ReadError, errors.RemoteProtocolError)) as caught:
                     sdk.queue.queue_enqueue(type="t", data={})
@@ -247,9 +300,15 @@ class RaceTest(KeepAliveCase):
 
 class InterimTest(KeepAliveCase):
     def test_100_102_103_are_skipped(self):
-        for interim in (b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 102 Processing\r\n\r\n",
-                        b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\nContent-Length: 7\r\n\r\n", b"HTTP/1.1 199 Odd\r\n\r\n"):
-            with self.subTest(interim), ScriptedServer([expect, interim * 8 + answer(b"1"), expect, interim + answer(b"2")]) as server:
+        for interim in (
+            b"HTTP/1.1 100 Continue\r\n\r\n",
+            b"HTTP/1.1 102 Processing\r\n\r\n",
+            b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\nContent-Length: 7\r\n\r\n",
+            b"HTTP/1.1 199 Odd\r\n\r\n",
+        ):
+            with self.subTest(interim), ScriptedServer(
+                [expect, interim * 8 + answer(b"1"), expect, interim + answer(b"2")]
+            ) as server:
                 client = HttpClient()
                 self.addCleanup(client.close)
                 self.assertEqual(post(client, server.url).content, b"1")
@@ -257,18 +316,24 @@ class InterimTest(KeepAliveCase):
                 self.assertEqual(server.connections, 1)
 
     def test_one_that_comes_byte_by_byte_is_skipped(self):
-        with ScriptedServer([expect, drip(b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n", 0.001), answer(b"1")]) as server:
+        with ScriptedServer(
+            [expect, drip(b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n", 0.001), answer(b"1")]
+        ) as server:
             self.assertEqual(post(self.client, server.url).content, b"1")
 
     def test_more_than_eight_are_an_error(self):
         for count in (9, 5000):
-            with ScriptedServer([expect, b"HTTP/1.1 100 Continue\r\n\r\n" * count + answer(b"1"), until_gone]) as server:
+            with ScriptedServer(
+                [expect, b"HTTP/1.1 100 Continue\r\n\r\n" * count + answer(b"1"), until_gone]
+            ) as server:
                 with self.assertRaises(errors.RemoteProtocolError):
                     post(self.client, server.url)
                 self.assertTrue(server.peers[0].left.wait(5))
 
     def test_101_was_not_asked_for(self):
-        with ScriptedServer([expect, b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n" + answer(b"1"), until_gone]) as server:
+        with ScriptedServer(
+            [expect, b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n" + answer(b"1"), until_gone]
+        ) as server:
             with self.assertRaises(errors.RemoteProtocolError):
                 post(self.client, server.url)
 
@@ -297,7 +362,9 @@ class ClosedAfterTroubleTest(KeepAliveCase):
             self.assert_left(server)
 
     def test_broken_framing(self):
-        with ScriptedServer([expect, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", until_gone]) as server:
+        with ScriptedServer(
+            [expect, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", until_gone]
+        ) as server:
             with self.assertRaises(errors.RemoteProtocolError):
                 post(self.client, server.url)
             self.assert_left(server)
@@ -314,7 +381,9 @@ class ClosedAfterTroubleTest(KeepAliveCase):
 
     def test_a_stream_read_to_its_end_is_kept(self):
         with ScriptedServer([expect, answer(b"x" * 100000), expect, answer(b"2")]) as server:
-            response = self.client.send(self.client.build_request("POST", server.url, content=b"{}", timeout=5.0), stream=True)
+            response = self.client.send(
+                self.client.build_request("POST", server.url, content=b"{}", timeout=5.0), stream=True
+            )
             self.assertEqual(b"".join(response.iter_bytes()), b"x" * 100000)
             self.assertEqual(post(self.client, server.url).content, b"2")
             self.assertEqual(server.connections, 1)
@@ -322,7 +391,9 @@ class ClosedAfterTroubleTest(KeepAliveCase):
     @unittest.skipUnless(hasattr(signal, "pthread_kill"), "no signals to threads here")
     def test_ctrl_c(self):
         main = threading.main_thread().ident
-        self.addCleanup(signal.signal, signal.SIGINT, signal.signal(signal.SIGINT, signal.default_int_handler))  # a shell's "&" ignores it
+        self.addCleanup(
+            signal.signal, signal.SIGINT, signal.signal(signal.SIGINT, signal.default_int_handler)
+        )  # a shell's "&" ignores it
         for partial in (b"", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n1"):
             script = [expect, partial, lambda peer: signal.pthread_kill(main, signal.SIGINT), until_gone]
             with ScriptedServer(script, [expect, answer(b"2", "Connection: close")]) as server:
@@ -423,8 +494,13 @@ class PoolTest(KeepAliveCase):
 class ForkTest(KeepAliveCase):
     def run_program(self, server, program, *flags):
         with Stopwatch() as took:
-            run = subprocess.run([sys.executable] + list(flags) + ["-c", program, server.url], cwd=ROOT, timeout=60,
-                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            run = subprocess.run(
+                [sys.executable] + list(flags) + ["-c", program, server.url],
+                cwd=ROOT,
+                timeout=60,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+            )
         self.assertEqual((run.returncode, run.stderr), (0, b""), run.stdout)
         return took.seconds
 

@@ -8,8 +8,22 @@ from unittest import mock
 
 from aerostack_lite import SDK, HttpClient, errors
 from tests.scripted_server import (
-    LoopbackTestCase, ScriptedServer, Stopwatch, answer, at_once, close, drip, expect, flood, free_port, hang, header, post,
-    repeat, reset, until_gone,
+    LoopbackTestCase,
+    ScriptedServer,
+    Stopwatch,
+    answer,
+    at_once,
+    close,
+    drip,
+    expect,
+    flood,
+    free_port,
+    hang,
+    header,
+    post,
+    repeat,
+    reset,
+    until_gone,
 )
 
 ONE_CASE_ONLY = os.name == "nt"  # Windows does not tell http_proxy from HTTP_PROXY
@@ -20,8 +34,12 @@ class ProxyCase(LoopbackTestCase):
         super().setUp()
         # A name that ends in .test is this machine, so that going past the proxy is something to see.
         resolve = socket.getaddrinfo
-        patch = mock.patch("socket.getaddrinfo", lambda host, *rest, **options: resolve(
-            "127.0.0.1" if str(host).endswith((".test", ".local")) else host, *rest, **options))
+        patch = mock.patch(
+            "socket.getaddrinfo",
+            lambda host, *rest, **options: resolve(
+                "127.0.0.1" if str(host).endswith((".test", ".local")) else host, *rest, **options
+            ),
+        )
         patch.start()
         self.addCleanup(patch.stop)
 
@@ -128,14 +146,20 @@ class ChoiceTest(ProxyCase):
             ("7.0.0.1", "127.0.0.1", False),
             ("::/0", "127.0.0.1", False),
             ("127.0.0.0/99, 10.0.0.0/, /8, [::1, :::, http://, .., *.*, \x01, [, ], %", "127.0.0.1", False),
-            ("127.0.0.0/99, 10.0.0.0/, /8, [::1, :::, http://, .., *.*, \x7f, [, ], %, origin.test", "origin.test", True),
+            (
+                "127.0.0.0/99, 10.0.0.0/, /8, [::1, :::, http://, .., *.*, \x7f, [, ], %, origin.test",
+                "origin.test",
+                True,
+            ),
             (",,, ,", "origin.test", False),
             ("origin.test:\u00b2", "origin.test", False),
             ("origin.test:" + "9" * 5000, "origin.test", False),
         ):
             for variable in ("NO_PROXY", "no_proxy"):
                 with self.subTest(names=names, host=host, variable=variable):
-                    answered = self.who_answers("http://%s:%d/" % (host, port), HTTP_PROXY=self.proxy.url, **{variable: names})
+                    answered = self.who_answers(
+                        "http://%s:%d/" % (host, port), HTTP_PROXY=self.proxy.url, **{variable: names}
+                    )
                     self.assertEqual(answered, "origin" if direct else "proxy")
 
     def test_no_proxy_knows_ipv6(self):
@@ -144,8 +168,15 @@ class ChoiceTest(ProxyCase):
         except OSError:
             self.skipTest("no IPv6 here")
         for names, direct in (
-            ("::1", True), ("[::1]", True), ("[::1]:%d" % origin.port, True), ("[::1]:1", False), ("::/64", True),
-            ("fe80::/10", False), ("0:0:0:0:0:0:0:1", True), ("127.0.0.0/8", False), ("*", True),
+            ("::1", True),
+            ("[::1]", True),
+            ("[::1]:%d" % origin.port, True),
+            ("[::1]:1", False),
+            ("::/64", True),
+            ("fe80::/10", False),
+            ("0:0:0:0:0:0:0:1", True),
+            ("127.0.0.0/8", False),
+            ("*", True),
         ):
             with self.subTest(names):
                 answered = self.who_answers(origin.url + "/", HTTP_PROXY=self.proxy.url, NO_PROXY=names)
@@ -210,7 +241,9 @@ class CredentialsTest(ProxyCase):
         for userinfo, sent in (("user", b"user:"), ("user:", b"user:"), ("user:a:b", b"user:a:b"), (":pw", b":pw")):
             proxy = self.serve([expect, answer()])
             post(self.client(proxy="http://%s@%s" % (userinfo, proxy.netloc)), "http://origin.test/")
-            self.assertEqual(header(proxy.requests[0], "Proxy-Authorization"), ["Basic " + base64.b64encode(sent).decode()])
+            self.assertEqual(
+                header(proxy.requests[0], "Proxy-Authorization"), ["Basic " + base64.b64encode(sent).decode()]
+            )
 
     def test_they_are_never_shown(self):
         proxy = self.serve([expect, answer(b"", status="407 Hush")])
@@ -252,7 +285,9 @@ class ConnectTunnelTest(ProxyCase):
             ("https://[::1]/", "[::1]:443"),
         ):
             proxy, _ = self.post_through(expect, answer(status="403 No"), url=url)
-            self.assertTrue(proxy.requests[0].startswith(b"CONNECT %s HTTP/1.1\r\n" % target.encode()), proxy.requests[0])
+            self.assertTrue(
+                proxy.requests[0].startswith(b"CONNECT %s HTTP/1.1\r\n" % target.encode()), proxy.requests[0]
+            )
             self.assertEqual(header(proxy.requests[0], "Host"), [target])
 
     def test_any_2xx_opens_it_and_its_framing_headers_mean_nothing(self):
@@ -270,9 +305,17 @@ class ConnectTunnelTest(ProxyCase):
                 self.assertEqual(hello, [b"\x16\x03"])
 
     def test_no_other_answer_opens_it(self):
-        for status in ("407 Proxy Authentication Required", "403 Forbidden", "502 Bad Gateway", "302 Found", "500 Oops"):
+        for status in (
+            "407 Proxy Authentication Required",
+            "403 Forbidden",
+            "502 Bad Gateway",
+            "302 Found",
+            "500 Oops",
+        ):
             with self.subTest(status):
-                proxy, error = self.post_through(expect, answer(b"no", "Location: http://127.0.0.1/", status=status), until_gone)
+                proxy, error = self.post_through(
+                    expect, answer(b"no", "Location: http://127.0.0.1/", status=status), until_gone
+                )
                 self.assertIsInstance(error, errors.ProxyError)
                 self.assertIn(status[:3], str(error))
                 self.assertIn(proxy.netloc, str(error))
@@ -300,12 +343,25 @@ class ConnectTunnelTest(ProxyCase):
             self.assertIsInstance(error, errors.TimeoutException)
             self.assertLess(took.seconds, 0.7)
 
-        at_once(check, [hang], [expect, hang], [expect, drip(b"HTTP/1.1 200 OK\r\nA: " + b"y" * 9999)],
-                [expect, b"HTTP/1.1 200 OK\r\n\r\n", hang])
+        at_once(
+            check,
+            [hang],
+            [expect, hang],
+            [expect, drip(b"HTTP/1.1 200 OK\r\nA: " + b"y" * 9999)],
+            [expect, b"HTTP/1.1 200 OK\r\n\r\n", hang],
+        )
 
     def test_a_proxy_that_leaves_or_babbles_is_an_error_of_ours(self):
-        for script in ([close], [expect, close], [expect, reset], [expect, b"SSH-2.0-x\r\n"], [expect, b"HTTP/1.1 200"],
-                       [expect, b"HTTP/1.1 200 OK\r\nA: b"], [expect, b"HTTP/1.1 2xx OK\r\n\r\n"], [expect, b"\r\n\r\n\r\n"]):
+        for script in (
+            [close],
+            [expect, close],
+            [expect, reset],
+            [expect, b"SSH-2.0-x\r\n"],
+            [expect, b"HTTP/1.1 200"],
+            [expect, b"HTTP/1.1 200 OK\r\nA: b"],
+            [expect, b"HTTP/1.1 2xx OK\r\n\r\n"],
+            [expect, b"\r\n\r\n\r\n"],
+        ):
             with self.subTest(script[-1]):
                 _, error = self.post_through(*script)
                 self.assertIsInstance(error, errors.RequestError)

@@ -4,7 +4,14 @@ import io
 
 from aerostack_lite import SDK, HttpClient, errors
 from tests.scripted_server import (
-    LoopbackTestCase, ScriptedServer, answer, expect, header, post, repeat, until_gone,
+    LoopbackTestCase,
+    ScriptedServer,
+    answer,
+    expect,
+    header,
+    post,
+    repeat,
+    until_gone,
 )
 
 FOUND = answer(b'{"exists":false}')
@@ -50,7 +57,9 @@ class AnotherOriginTest(RedirectCase):
             ):
                 with ScriptedServer([expect, answer(b'{"exists":true}')]) as other:
                     target_now = target
-                    with ScriptedServer(repeat(lambda peer: (peer.read_request(), peer.send(redirect(status, target_now))))) as server:
+                    with ScriptedServer(
+                        repeat(lambda peer: (peer.read_request(), peer.send(redirect(status, target_now))))
+                    ) as server:
                         target_now = target.format(port=server.port, other=other.port)
                         with self.subTest(status=status, target=target):
                             self.assertIsInstance(self.refusal(server), errors.AerostackError)
@@ -64,15 +73,36 @@ class AnotherOriginTest(RedirectCase):
         self.assertIn("http://other.test/v1/cache/get", str(error))
 
     def test_a_target_that_is_no_http_url_is_refused(self):
-        for target in ("file:///etc/passwd", "ftp://127.0.0.1/x", "data:application/json,{}", "gopher://127.0.0.1/", "mailto:a@b",
-                       "javascript:1", "http://", "http://[::1", "http://127.0.0.1:99999/", "http://127.0.0.1:x/", "//", "", "http://h:" + "9" * 5000, "//\u2100.test/"):
+        for target in (
+            "file:///etc/passwd",
+            "ftp://127.0.0.1/x",
+            "data:application/json,{}",
+            "gopher://127.0.0.1/",
+            "mailto:a@b",
+            "javascript:1",
+            "http://",
+            "http://[::1",
+            "http://127.0.0.1:99999/",
+            "http://127.0.0.1:x/",
+            "//",
+            "",
+            "http://h:" + "9" * 5000,
+            "//\u2100.test/",
+        ):
             with self.subTest(target[:30]), ScriptedServer(repeat(expect, redirect(307, target))) as server:
                 self.assertIsInstance(self.refusal(server), errors.AerostackError)
                 self.assertLessEqual(len(server.requests), 6)
 
     def test_a_target_with_credentials_is_refused_without_showing_them(self):
-        with ScriptedServer([lambda peer: (peer.read_request(), peer.send(redirect(307, "http://ada:sekret@%s/x" % peer.server.netloc))),
-                             until_gone]) as server:
+        with ScriptedServer(
+            [
+                lambda peer: (
+                    peer.read_request(),
+                    peer.send(redirect(307, "http://ada:sekret@%s/x" % peer.server.netloc)),
+                ),
+                until_gone,
+            ]
+        ) as server:
             error = self.refusal(server)
             self.assertEqual(len(server.requests), 1)
         self.assertNotIn("sekret", str(error))
@@ -126,7 +156,14 @@ class SameOriginTest(RedirectCase):
                         self.assertIs(self.ask(server, http_headers={"X-Own": "1"}).exists, False)
                         before, after = server.requests
                         self.assertTrue(after.startswith(b"POST %s HTTP/1.1\r\n" % path), after)
-                        for name in ("X-Aerostack-Key", "X-Own", "Content-Type", "Content-Length", "X-Request-ID", "Host"):
+                        for name in (
+                            "X-Aerostack-Key",
+                            "X-Own",
+                            "Content-Type",
+                            "Content-Length",
+                            "X-Request-ID",
+                            "Host",
+                        ):
                             self.assertEqual(header(after, name), header(before, name))
                             self.assertEqual(len(header(after, name)), 1, name)
                         self.assertEqual(after.partition(b"\r\n\r\n")[2], before.partition(b"\r\n\r\n")[2])
@@ -135,7 +172,9 @@ class SameOriginTest(RedirectCase):
         stored = answer(b'{"success":true,"url":"u","key":"a"}')
         with ScriptedServer([expect, redirect(307, "/there"), expect, stored], [expect, stored]) as server:
             with SDK("key", server_url=server.url, retry_config=None, timeout_ms=2000) as sdk:
-                sdk.storage.storage_upload(key="a", file={"file_name": "f.bin", "content": io.BytesIO(b"payload" * 1000)})
+                sdk.storage.storage_upload(
+                    key="a", file={"file_name": "f.bin", "content": io.BytesIO(b"payload" * 1000)}
+                )
             self.assertEqual(len(server.requests), 2)
             for request in server.requests:
                 self.assertIn(b"payload" * 1000, request)
@@ -167,6 +206,16 @@ class SameOriginTest(RedirectCase):
 class SchemeTest(LoopbackTestCase):
     def test_the_client_itself_opens_nothing_but_http(self):
         with HttpClient() as client:
-            for url in ("file:///etc/passwd", "ftp://127.0.0.1/", "data:,x", "unix:/x", "//127.0.0.1/", "127.0.0.1", "/x", "", "http:///x"):
+            for url in (
+                "file:///etc/passwd",
+                "ftp://127.0.0.1/",
+                "data:,x",
+                "unix:/x",
+                "//127.0.0.1/",
+                "127.0.0.1",
+                "/x",
+                "",
+                "http:///x",
+            ):
                 with self.subTest(url), self.assertRaises(errors.AerostackError):
                     post(client, url, timeout=0.3)

@@ -1,12 +1,21 @@
 """What goes out: headers, server URLs, framing."""
 
-
 import array
 import urllib.request
 
 from aerostack_lite import SDK, BackoffStrategy, HttpClient, RetryConfig, errors
 from tests.scripted_server import (
-    LoopbackTestCase, ScriptedServer, answer, close, expect, free_port, half_close, hang, header, post, repeat,
+    LoopbackTestCase,
+    ScriptedServer,
+    answer,
+    close,
+    expect,
+    free_port,
+    half_close,
+    hang,
+    header,
+    post,
+    repeat,
     until_gone,
 )
 
@@ -38,8 +47,14 @@ class HeaderInjectionTest(LoopbackTestCase):
     def test_in_the_key(self):
         with ScriptedServer([expect, FOUND]) as server:
             for bad in BROKEN[:4]:
-                self.assert_refused(server, "sekret", lambda: SDK("sekret" + bad, server_url=server.url).cache.cache_get(key="a"))
-                self.assert_refused(server, "sekret", lambda: SDK(lambda: "sekret" + bad, server_url=server.url).cache.cache_get(key="a"))
+                self.assert_refused(
+                    server, "sekret", lambda: SDK("sekret" + bad, server_url=server.url).cache.cache_get(key="a")
+                )
+                self.assert_refused(
+                    server,
+                    "sekret",
+                    lambda: SDK(lambda: "sekret" + bad, server_url=server.url).cache.cache_get(key="a"),
+                )
 
     def test_in_a_header_value_of_any_operation(self):
         with ScriptedServer([expect, FOUND]) as server, SDK("key", server_url=server.url) as sdk:
@@ -47,24 +62,56 @@ class HeaderInjectionTest(LoopbackTestCase):
                 operation = getattr(getattr(sdk, service), name)
                 for bad in BROKEN:
                     with self.subTest(name, bad=bad):
-                        self.assert_refused(server, "sekret", lambda: operation(http_headers={"X-Own": "sekret" + bad}, **fields))
+                        self.assert_refused(
+                            server, "sekret", lambda: operation(http_headers={"X-Own": "sekret" + bad}, **fields)
+                        )
 
     def test_in_a_header_name(self):
         with ScriptedServer([expect, FOUND]) as server, SDK("key", server_url=server.url) as sdk:
-            for bad in ("", " ", "a b", "a:", ":a", "a\r\nb", "a\n", "a\0", "\u00e9", "a(b)", "a,b", "a\x7f", "a\t", "X-Own\r\nX-Evil: 1\r\nX"):
+            for bad in (
+                "",
+                " ",
+                "a b",
+                "a:",
+                ":a",
+                "a\r\nb",
+                "a\n",
+                "a\0",
+                "\u00e9",
+                "a(b)",
+                "a,b",
+                "a\x7f",
+                "a\t",
+                "X-Own\r\nX-Evil: 1\r\nX",
+            ):
                 with self.subTest(bad):
-                    self.assert_refused(server, "sekret", lambda: sdk.cache.cache_get(key="a", http_headers={bad: "sekret"}))
+                    self.assert_refused(
+                        server, "sekret", lambda: sdk.cache.cache_get(key="a", http_headers={bad: "sekret"})
+                    )
 
     def test_through_the_client_s_own_door(self):
         with ScriptedServer([expect, FOUND]) as server, HttpClient() as client:
-            for headers in ({"X-Own": "sekret\r\nX-Evil: 1"}, {"X\r\nY": "sekret"}, {"X Y": "sekret"}, {"X": "sekret\0"}):
+            for headers in (
+                {"X-Own": "sekret\r\nX-Evil: 1"},
+                {"X\r\nY": "sekret"},
+                {"X Y": "sekret"},
+                {"X": "sekret\0"},
+            ):
                 with self.subTest(headers):
                     self.assert_refused(server, "sekret", lambda: post(client, server.url, headers=headers))
             self.assert_refused(server, "sekret", lambda: post(HttpClient(headers={"X": "sekret\n"}), server.url))
 
     def test_in_the_url(self):
         with ScriptedServer([expect, FOUND]) as server, HttpClient() as client:
-            for path in ("/a b", "/a\r\nX-Evil: 1", "/a\nb", "/a\0b", "/a\x7fb", "/a\tb", "/ HTTP/1.1\r\nHost: x\r\n\r\nGET /"):
+            for path in (
+                "/a b",
+                "/a\r\nX-Evil: 1",
+                "/a\nb",
+                "/a\0b",
+                "/a\x7fb",
+                "/a\tb",
+                "/ HTTP/1.1\r\nHost: x\r\n\r\nGET /",
+            ):
                 with self.subTest(path):
                     try:
                         post(client, server.url + path, timeout=1.0)
@@ -105,8 +152,13 @@ class OverrideTest(LoopbackTestCase):
 
     def test_framing_headers_of_the_caller_never_contradict_the_body(self):
         with ScriptedServer(repeat(expect, FOUND)) as server, SDK("key", server_url=server.url, timeout_ms=500) as sdk:
-            for name, value in (("Content-Length", "3"), ("Content-Length", "999"), ("Transfer-Encoding", "chunked"),
-                                ("content-length", "0"), ("Transfer-Encoding", "identity")):
+            for name, value in (
+                ("Content-Length", "3"),
+                ("Content-Length", "999"),
+                ("Transfer-Encoding", "chunked"),
+                ("content-length", "0"),
+                ("Transfer-Encoding", "identity"),
+            ):
                 with self.subTest(name, value=value):
                     try:
                         sdk.cache.cache_get(key="a", http_headers={name: value})
@@ -120,7 +172,9 @@ class OverrideTest(LoopbackTestCase):
                 self.assertTrue(request.endswith(b'{"key":"a"}'), request)
 
     def test_the_client_s_headers_are_defaults_for_every_request(self):
-        with ScriptedServer(repeat(expect, FOUND)) as server, HttpClient(headers={"X-Team": "a", "User-Agent": "mine"}) as client:
+        with ScriptedServer(repeat(expect, FOUND)) as server, HttpClient(
+            headers={"X-Team": "a", "User-Agent": "mine"}
+        ) as client:
             post(client, server.url)
             post(client, server.url, headers={"x-team": "b"})
             self.assertEqual([header(request, "X-Team") for request in server.requests], [["a"], ["b"]])
@@ -129,11 +183,42 @@ class OverrideTest(LoopbackTestCase):
 
 class ServerUrlTest(LoopbackTestCase):
     def test_a_bad_one_is_refused_when_the_sdk_is_made(self):
-        for bad in ("127.0.0.1:80", "localhost", "/v1", "//127.0.0.1/v1", "file:///etc/passwd", "ftp://h/", "javascript:1",
-                    "http://", "http:///v1", "http://h:99999", "http://h:-1", "http://h:x", "http://h:0x50", "http://h:8_0", "http://h:" + "9" * 5000,
-                    "http://[::1", "http://::1]", "http://[::1]x", "http://[zz]", "http://h/v1?q=1", "http://h/v1?", "http://h/v1#f", "http://h/v1#",
-                    "http://h/\r\n", "http://h\n", "http://h/\0", "http://h/\x7f", "http://h\t", "http:// h", "http://a b/", "http://:80",
-                    "http://h\\x", "http://[::1%0a]", "http://[::1%0d]"):
+        for bad in (
+            "127.0.0.1:80",
+            "localhost",
+            "/v1",
+            "//127.0.0.1/v1",
+            "file:///etc/passwd",
+            "ftp://h/",
+            "javascript:1",
+            "http://",
+            "http:///v1",
+            "http://h:99999",
+            "http://h:-1",
+            "http://h:x",
+            "http://h:0x50",
+            "http://h:8_0",
+            "http://h:" + "9" * 5000,
+            "http://[::1",
+            "http://::1]",
+            "http://[::1]x",
+            "http://[zz]",
+            "http://h/v1?q=1",
+            "http://h/v1?",
+            "http://h/v1#f",
+            "http://h/v1#",
+            "http://h/\r\n",
+            "http://h\n",
+            "http://h/\0",
+            "http://h/\x7f",
+            "http://h\t",
+            "http:// h",
+            "http://a b/",
+            "http://:80",
+            "http://h\\x",
+            "http://[::1%0a]",
+            "http://[::1%0d]",
+        ):
             with self.subTest(bad[:40]):
                 with self.assertRaises(errors.AerostackError) as caught:
                     SDK("key", server_url=bad)
@@ -141,7 +226,14 @@ class ServerUrlTest(LoopbackTestCase):
 
     def test_a_host_never_turns_into_another_one(self):
         # What IDNA makes of these has a "/", "@", "#", "?" or ":" in it (CVE-2019-9636).
-        for host in ("\u2100.test", "good.test\uff20evil.test", "evil.test\uff03.good.test", "evil.test\uff0f.good.test", "h\uff1a1", "h\uff1f"):
+        for host in (
+            "\u2100.test",
+            "good.test\uff20evil.test",
+            "evil.test\uff03.good.test",
+            "evil.test\uff0f.good.test",
+            "h\uff1a1",
+            "h\uff1f",
+        ):
             with self.subTest(host), self.assertRaises(errors.AerostackError):
                 SDK("key", server_url="http://%s/v1" % host)
 
@@ -246,7 +338,9 @@ class HandlersTest(LoopbackTestCase):
                 return request
 
         self_test = self
-        with ScriptedServer([expect, answer(status="503 Busy"), expect, FOUND]) as server, HttpClient(handlers=[Once()]) as client:
+        with ScriptedServer([expect, answer(status="503 Busy"), expect, FOUND]) as server, HttpClient(
+            handlers=[Once()]
+        ) as client:
             config = RetryConfig("backoff", BackoffStrategy(1, 1, 1, 5000), False)
             SDK("key", server_url=server.url, client=client, retry_config=config).cache.cache_get(key="a")
         self.assertEqual([header(request, "X-Nonce") for request in server.requests], [["1"], ["2"]])
@@ -271,13 +365,19 @@ class HandlersTest(LoopbackTestCase):
         with ScriptedServer(repeat(expect, FOUND)) as server, HttpClient(handlers=[Audits()]) as client:
             with self.assertRaises(errors.ConnectError) as caught:
                 SDK("key", server_url=server.url, client=client).database.db_query(sql="INSERT")
-            self.assertEqual((len(server.requests), caught.exception.attempts, caught.exception.maybe_processed), (1, 1, True))
+            self.assertEqual(
+                (len(server.requests), caught.exception.attempts, caught.exception.maybe_processed), (1, 1, True)
+            )
 
     def test_behind_handlers_a_call_is_tried_again_as_ever(self):
         port = free_port()
-        with HttpClient(handlers=[urllib.request.BaseHandler()]) as client, self.assertRaises(errors.ConnectError) as caught:
+        with HttpClient(handlers=[urllib.request.BaseHandler()]) as client, self.assertRaises(
+            errors.ConnectError
+        ) as caught:
             retries = RetryConfig("backoff", BackoffStrategy(1, 1, 1, 50), True)
-            SDK("key", server_url="http://127.0.0.1:%d" % port, client=client, retry_config=retries).cache.cache_get(key="a")
+            SDK("key", server_url="http://127.0.0.1:%d" % port, client=client, retry_config=retries).cache.cache_get(
+                key="a"
+            )
         self.assertGreater(caught.exception.attempts, 1)
         self.assertFalse(caught.exception.maybe_processed)
 
@@ -296,8 +396,16 @@ class HandlersTest(LoopbackTestCase):
                     SDK("key", server_url=server.url, client=client).cache.cache_get(key="a")
 
     def test_a_handler_that_would_open_connections_or_is_none_is_refused(self):
-        for handlers in ([urllib.request.ProxyHandler({"http": "http://127.0.0.1:1"})], [urllib.request.HTTPHandler()], [urllib.request.HTTPSHandler()],
-                         urllib.request.HTTPCookieProcessor, [urllib.request.HTTPCookieProcessor], "x", 5, [None]):
+        for handlers in (
+            [urllib.request.ProxyHandler({"http": "http://127.0.0.1:1"})],
+            [urllib.request.HTTPHandler()],
+            [urllib.request.HTTPSHandler()],
+            urllib.request.HTTPCookieProcessor,
+            [urllib.request.HTTPCookieProcessor],
+            "x",
+            5,
+            [None],
+        ):
             with self.subTest(handlers), self.assertRaises(errors.ArgumentTypeError) as caught:
                 HttpClient(handlers=handlers)
             self.assertIn("handlers", str(caught.exception))
@@ -319,7 +427,9 @@ class HandlersTest(LoopbackTestCase):
                 return request
 
         for bad in BROKEN:
-            with ScriptedServer([until_gone]) as server, HttpClient() as plain, HttpClient(handlers=[Injector()]) as handled:
+            with ScriptedServer([until_gone]) as server, HttpClient() as plain, HttpClient(
+                handlers=[Injector()]
+            ) as handled:
                 by_hand = plain.build_request("POST", server.url)
                 by_hand.headers["x-tenant"] = bad
                 for client, request in ((plain, by_hand), (handled, handled.build_request("POST", server.url))):
@@ -334,7 +444,9 @@ class HandlersTest(LoopbackTestCase):
                     request = client.build_request("POST", "http://127.0.0.1/")
                     request.url = url
                     for act in (lambda: client.build_request("POST", url), lambda: client.send(request)):
-                        with self.subTest(url, handlers=handlers), self.assertRaises((errors.UnsupportedProtocol, errors.NoResponseError)):
+                        with self.subTest(url, handlers=handlers), self.assertRaises(
+                            (errors.UnsupportedProtocol, errors.NoResponseError)
+                        ):
                             act()
 
 
@@ -343,7 +455,9 @@ class FramingTest(LoopbackTestCase):
         for block in (array.array("i", [1, 2]), memoryview(array.array("i", [1, 2]))):
             with ScriptedServer([expect, answer()]) as server, HttpClient() as client:
                 post(client, server.url, iter([block]))
-            self.assertIn(b"\r\n\r\n8\r\n" + bytes(memoryview(array.array("i", [1, 2]))) + b"\r\n0\r\n\r\n", server.requests[0])
+            self.assertIn(
+                b"\r\n\r\n8\r\n" + bytes(memoryview(array.array("i", [1, 2]))) + b"\r\n0\r\n\r\n", server.requests[0]
+            )
 
     def test_content_that_can_be_read_once_is_never_sent_empty(self):
         class Spent:  # no iterator, but with one walk in it
@@ -366,7 +480,9 @@ class FramingTest(LoopbackTestCase):
                     post(client, server.url, content)
 
     def test_json_bodies_have_an_exact_length_and_only_headers_of_ours(self):
-        with ScriptedServer(repeat(expect, answer())) as server, SDK("key", server_url=server.url, retry_config=None) as sdk:
+        with ScriptedServer(repeat(expect, answer())) as server, SDK(
+            "key", server_url=server.url, retry_config=None
+        ) as sdk:
             for service, name, fields in OPERATIONS[:-1]:
                 with self.subTest(name):
                     try:
@@ -376,9 +492,20 @@ class FramingTest(LoopbackTestCase):
                     head, _, body = server.requests[-1].partition(b"\r\n\r\n")
                     names = [line.partition(b":")[0].decode().lower() for line in head.split(b"\r\n")[1:]]
                     self.assertEqual(len(names), len(set(names)), names)
-                    self.assertLessEqual(set(names), {
-                        "host", "accept", "accept-encoding", "content-type", "content-length", "user-agent", "x-aerostack-key",
-                        "x-request-id", "connection"})
+                    self.assertLessEqual(
+                        set(names),
+                        {
+                            "host",
+                            "accept",
+                            "accept-encoding",
+                            "content-type",
+                            "content-length",
+                            "user-agent",
+                            "x-aerostack-key",
+                            "x-request-id",
+                            "connection",
+                        },
+                    )
                     self.assertEqual(header(server.requests[-1], "Content-Length"), [str(len(body))])
                     self.assertEqual(header(server.requests[-1], "Content-Type"), ["application/json"])
                     self.assertEqual(header(server.requests[-1], "Accept"), ["application/json"])
@@ -399,7 +526,9 @@ class FramingTest(LoopbackTestCase):
 
     def test_any_bytes_like_content_is_bytes(self):
         for content in (bytearray(b"abc"), memoryview(b"abc"), array.array("B", b"abc")):
-            with self.subTest(type(content).__name__), ScriptedServer([expect, answer()]) as server, HttpClient() as client:
+            with self.subTest(type(content).__name__), ScriptedServer(
+                [expect, answer()]
+            ) as server, HttpClient() as client:
                 post(client, server.url, content)
                 self.assertEqual(server.requests[0].partition(b"\r\n\r\n")[2], b"abc")
 
@@ -411,7 +540,11 @@ class FramingTest(LoopbackTestCase):
     def test_an_answer_that_comes_while_a_large_body_goes_out_is_the_answer(self):
         for ending in (hang, half_close, close):
             for content in (bytes(16 << 20), [bytes(1 << 20)] * 16):
-                script = [lambda peer: peer.read_through(b"\r\n\r\n"), answer(b"no", status="413 Content Too Large"), ending]
+                script = [
+                    lambda peer: peer.read_through(b"\r\n\r\n"),
+                    answer(b"no", status="413 Content Too Large"),
+                    ending,
+                ]
                 with self.subTest(ending.__name__, content=type(content).__name__):
                     with ScriptedServer(script, [expect, answer(b"2")]) as server, HttpClient() as client:
                         self.assertEqual(post(client, server.url, content, timeout=1.0).status_code, 413)

@@ -12,7 +12,18 @@ import zlib
 
 from aerostack_lite import SDK, HttpClient, errors
 from tests.scripted_server import (
-    LoopbackTestCase, ScriptedServer, Stopwatch, answer, close, expect, flood, hang, header, post, repeat, until_gone,
+    LoopbackTestCase,
+    ScriptedServer,
+    Stopwatch,
+    answer,
+    close,
+    expect,
+    flood,
+    hang,
+    header,
+    post,
+    repeat,
+    until_gone,
 )
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -65,8 +76,32 @@ class ResponseCase(LoopbackTestCase):
 
 class ContentLengthTest(ResponseCase):
     def test_one_that_is_no_number_is_refused(self):
-        for value in (b"-1", b"-0", b"+25", b"2_5", b"0x19", b"25abc", b"1e1", b"2 5", b"25;", b"25, 26", b"25,", b",25", b"", b" ", b"NaN",
-                      "\u0662\u0665".encode(), "\uff12\uff15".encode(), b"\xb2\xb5", b"25.0", b"'25'", b"25\x0b", b"\x0c25", b"25\x1f", b"25\xc2\xa0"):
+        for value in (
+            b"-1",
+            b"-0",
+            b"+25",
+            b"2_5",
+            b"0x19",
+            b"25abc",
+            b"1e1",
+            b"2 5",
+            b"25;",
+            b"25, 26",
+            b"25,",
+            b",25",
+            b"",
+            b" ",
+            b"NaN",
+            "\u0662\u0665".encode(),
+            "\uff12\uff15".encode(),
+            b"\xb2\xb5",
+            b"25.0",
+            b"'25'",
+            b"25\x0b",
+            b"\x0c25",
+            b"25\x1f",
+            b"25\xc2\xa0",
+        ):
             with self.subTest(value):
                 self.assert_refused(OK + b"Content-Length: " + value + b"\r\n\r\n" + b"x" * 25)
 
@@ -75,7 +110,11 @@ class ContentLengthTest(ResponseCase):
             self.assert_refused(OK + b"Content-Length: %s\r\ncontent-length: %s\r\n\r\n" % (first, second) + b"x" * 25)
 
     def test_two_that_agree_are_one_or_refused(self):
-        for lengths in (b"Content-Length: 25\r\nContent-Length: 25", b"Content-Length: 25, 25", b"Content-Length:25 ,\t25"):
+        for lengths in (
+            b"Content-Length: 25\r\nContent-Length: 25",
+            b"Content-Length: 25, 25",
+            b"Content-Length:25 ,\t25",
+        ):
             with self.subTest(lengths):
                 try:
                     self.assertEqual(self.ask(OK + lengths + b"\r\n\r\n" + b"x" * 25).content, b"x" * 25)
@@ -91,9 +130,14 @@ class ContentLengthTest(ResponseCase):
                 self.assert_refused(OK + b"Content-Length: " + digits + b"\r\n\r\nhello", close)
 
     def test_with_chunked_it_is_refused_or_the_connection_is_never_used_again(self):
-        for heads in (b"Content-Length: 3\r\nTransfer-Encoding: chunked", b"Transfer-Encoding: chunked\r\nContent-Length: 3"):
+        for heads in (
+            b"Content-Length: 3\r\nTransfer-Encoding: chunked",
+            b"Transfer-Encoding: chunked\r\nContent-Length: 3",
+        ):
             both = OK + heads + b"\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
-            with ScriptedServer([expect, both, until_gone], [expect, answer(b'"own"')]) as server, HttpClient() as client:
+            with ScriptedServer(
+                [expect, both, until_gone], [expect, answer(b'"own"')]
+            ) as server, HttpClient() as client:
                 try:
                     self.assertEqual(post(client, server.url).content, b"hello")
                 except errors.RemoteProtocolError:
@@ -104,23 +148,63 @@ class ContentLengthTest(ResponseCase):
 
 class ChunkTest(ResponseCase):
     def test_well_formed_ones_are_read(self):
-        for body in (b"5\r\nhello\r\n0\r\n\r\n", b"2\r\nhe\r\n3\r\nllo\r\n0\r\n\r\n", b"5;a=b;c\r\nhello\r\n0\r\n\r\n",
-                     b"5 ; a=\"b\"\r\nhello\r\n0\r\n\r\n", b"0005\r\nhello\r\n000\r\n\r\n", b"5\r\nhello\r\n0\r\nA: b\r\nC: d\r\n\r\n",
-                     b"5\r\nhello\r\n0;x\r\n\r\n"):
+        for body in (
+            b"5\r\nhello\r\n0\r\n\r\n",
+            b"2\r\nhe\r\n3\r\nllo\r\n0\r\n\r\n",
+            b"5;a=b;c\r\nhello\r\n0\r\n\r\n",
+            b'5 ; a="b"\r\nhello\r\n0\r\n\r\n',
+            b"0005\r\nhello\r\n000\r\n\r\n",
+            b"5\r\nhello\r\n0\r\nA: b\r\nC: d\r\n\r\n",
+            b"5\r\nhello\r\n0;x\r\n\r\n",
+        ):
             with self.subTest(body):
                 self.assertEqual(self.ask(CHUNKED + body).content, b"hello")
         big = bytes(range(256)) * 4096
         self.assertEqual(self.ask(CHUNKED + b"%X\r\n%s\r\n0\r\n\r\n" % (len(big), big)).content, big)
 
     def test_a_size_that_is_no_hexadecimal_number_is_refused(self):
-        for size in (b"0x5", b"+5", b"-5", b"-0", b"5_0", b"1_9", b"", b" ", b"g", b"5 5", b"5g", b"\xb2", "\uff15".encode(), b"5.", b"5,", b"\t5", b" 5",
-                     b"f" * 17, b"1" + b"0" * 16, b"0" * 5000 + b"5", b"8000000000000000", b"5\x00", b"5\x0b", b"5\r", b"5;a\nb", b"5;a\rb"):
+        for size in (
+            b"0x5",
+            b"+5",
+            b"-5",
+            b"-0",
+            b"5_0",
+            b"1_9",
+            b"",
+            b" ",
+            b"g",
+            b"5 5",
+            b"5g",
+            b"\xb2",
+            "\uff15".encode(),
+            b"5.",
+            b"5,",
+            b"\t5",
+            b" 5",
+            b"f" * 17,
+            b"1" + b"0" * 16,
+            b"0" * 5000 + b"5",
+            b"8000000000000000",
+            b"5\x00",
+            b"5\x0b",
+            b"5\r",
+            b"5;a\nb",
+            b"5;a\rb",
+        ):
             with self.subTest(size[:20]):
                 self.assert_refused(CHUNKED + size + b"\r\n" + b"hello\r\n0\r\n\r\n", close)
 
     def test_junk_where_crlf_belongs_is_refused(self):
-        for body in (b"5\r\nhelloXX0\r\n\r\n", b"5\r\nhello0\r\n\r\n", b"5\r\nhello world\r\n0\r\n\r\n", b"5\r\nhello\n0\r\n\r\n",
-                     b"5\r\nhello\rX0\r\n\r\n", b"5\nhello\r\n0\r\n\r\n", b"5\rhello\r\n0\r\n\r\n", b"4\r\nhello\r\n0\r\n\r\n"):
+        for body in (
+            b"5\r\nhelloXX0\r\n\r\n",
+            b"5\r\nhello0\r\n\r\n",
+            b"5\r\nhello world\r\n0\r\n\r\n",
+            b"5\r\nhello\n0\r\n\r\n",
+            b"5\r\nhello\rX0\r\n\r\n",
+            b"5\nhello\r\n0\r\n\r\n",
+            b"5\rhello\r\n0\r\n\r\n",
+            b"4\r\nhello\r\n0\r\n\r\n",
+        ):
             with self.subTest(body):
                 self.assert_refused(CHUNKED + body, timeout=0.5, error=errors.RemoteProtocolError)
 
@@ -131,9 +215,9 @@ class ChunkTest(ResponseCase):
             self.assertLess(took.seconds, 1)
 
     def test_trailers_and_extensions_without_end_are_refused(self):
-        for endless in (b"5\r\nhello\r\n0\r\n", b"5\r\nhello\r\n0\r\nA: ", b"5;", b"5;a=\"", b""):
+        for endless in (b"5\r\nhello\r\n0\r\n", b"5\r\nhello\r\n0\r\nA: ", b"5;", b'5;a="', b""):
             for block in (b"X: y\r\n" * 100, b"y" * 1000):
-                if endless in (b"", b"5;", b"5;a=\"") and b"\r\n" in block:
+                if endless in (b"", b"5;", b'5;a="') and b"\r\n" in block:
                     continue
                 with self.subTest(endless, block=block[:4]):
                     self.assert_refused(CHUNKED + endless, flood(block), timeout=5.0)
@@ -145,25 +229,45 @@ class ChunkTest(ResponseCase):
 
     def test_tiny_chunks_with_fat_extensions_do_not_pass_for_ever(self):
         with Stopwatch() as took:
-            self.assert_refused(CHUNKED, flood((b"1;" + b"e" * 4000 + b"\r\nx\r\n") * 10), timeout=1.0, max_response_bytes=1000)
+            self.assert_refused(
+                CHUNKED, flood((b"1;" + b"e" * 4000 + b"\r\nx\r\n") * 10), timeout=1.0, max_response_bytes=1000
+            )
         self.assertLess(took.seconds, 2)
 
     def test_trailers_never_become_headers(self):
-        response = self.ask(CHUNKED + b"5\r\nhello\r\n0\r\nContent-Encoding: gzip\r\nX-Late: 1\r\nContent-Length: 3\r\n\r\n")
+        response = self.ask(
+            CHUNKED + b"5\r\nhello\r\n0\r\nContent-Encoding: gzip\r\nX-Late: 1\r\nContent-Length: 3\r\n\r\n"
+        )
         self.assertEqual((response.content, "x-late" in response.headers), (b"hello", False))
 
     def test_other_transfer_codings_are_refused(self):
-        for coding in (b"gzip", b"gzip, chunked", b"chunked, gzip", b"chunked, chunked", b"identity", b"xchunked", b"chunked;q=1", b"", b"\x0bchunked",
-                       b"chunked\x00", b"chunked\r\nTransfer-Encoding: chunked", b"chunked\r\nTransfer-Encoding: identity"):
+        for coding in (
+            b"gzip",
+            b"gzip, chunked",
+            b"chunked, gzip",
+            b"chunked, chunked",
+            b"identity",
+            b"xchunked",
+            b"chunked;q=1",
+            b"",
+            b"\x0bchunked",
+            b"chunked\x00",
+            b"chunked\r\nTransfer-Encoding: chunked",
+            b"chunked\r\nTransfer-Encoding: identity",
+        ):
             with self.subTest(coding):
                 self.assert_refused(OK + b"Transfer-Encoding: " + coding + b"\r\n\r\n5\r\nhello\r\n0\r\n\r\n", close)
 
     def test_chunked_is_known_in_any_case(self):
         for name in (b"Chunked", b"CHUNKED", b"  chunked\t"):
-            self.assertEqual(self.ask(OK + b"Transfer-Encoding:" + name + b"\r\n\r\n5\r\nhello\r\n0\r\n\r\n").content, b"hello")
+            self.assertEqual(
+                self.ask(OK + b"Transfer-Encoding:" + name + b"\r\n\r\n5\r\nhello\r\n0\r\n\r\n").content, b"hello"
+            )
 
     def test_chunks_under_http_1_0_are_refused_or_end_the_connection(self):
-        whole = b"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: keep-alive\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
+        whole = (
+            b"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: keep-alive\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
+        )
         try:
             self.assertEqual(self.ask(whole, close).content, b"hello")
         except errors.RemoteProtocolError:
@@ -172,8 +276,24 @@ class ChunkTest(ResponseCase):
 
 class HeaderTest(ResponseCase):
     def test_a_malformed_line_is_refused_and_hides_nothing(self):
-        for line in (b"no colon here", b": no name", b"Bad Name: x", b"Bad\tName: x", b"Name : x", b"Na\0me: x", b"N\xe9: x", b"A: b\0c", b"A: b\rc",
-                     b"A: b\rContent-Length: 99", b"\x0bA: b", b"A(b): c", b"A: \x00", b"From me to you", b"A: b\x7fc\0", b"X\r: y"):
+        for line in (
+            b"no colon here",
+            b": no name",
+            b"Bad Name: x",
+            b"Bad\tName: x",
+            b"Name : x",
+            b"Na\0me: x",
+            b"N\xe9: x",
+            b"A: b\0c",
+            b"A: b\rc",
+            b"A: b\rContent-Length: 99",
+            b"\x0bA: b",
+            b"A(b): c",
+            b"A: \x00",
+            b"From me to you",
+            b"A: b\x7fc\0",
+            b"X\r: y",
+        ):
             for before, after in ((b"", b"Content-Length: 5\r\n"), (b"Content-Length: 5\r\n", b"")):
                 with self.subTest(line, before=before):
                     self.assert_refused(OK + before + line + b"\r\n" + after + b"\r\nhello", timeout=0.5)
@@ -213,8 +333,14 @@ class HeaderTest(ResponseCase):
 
     def test_white_space_by_the_thousand_costs_no_time(self):
         # A pattern that tries every way to share out the spaces needs minutes, and holds up every thread meanwhile.
-        for line in (b"X:" + b" " * 1000 + b"\0", b"X: a" + b" " * 16000 + b"\0", b"X: a" + b" " * 16000 + b"b", b"X:" + b" " * 60000 + b"b",
-                     b"X: " + b"a " * 8000 + b"\0", b"X:" + b"\t " * 500 + b"\r"):
+        for line in (
+            b"X:" + b" " * 1000 + b"\0",
+            b"X: a" + b" " * 16000 + b"\0",
+            b"X: a" + b" " * 16000 + b"b",
+            b"X:" + b" " * 60000 + b"b",
+            b"X: " + b"a " * 8000 + b"\0",
+            b"X:" + b"\t " * 500 + b"\r",
+        ):
             with self.subTest(line[:8], end=line[-1:]), Stopwatch(time.process_time) as took:
                 try:
                     self.ask(OK + line + b"\r\nContent-Length: 0\r\n\r\n")
@@ -249,13 +375,15 @@ class CapTest(ResponseCase):
             tracemalloc.stop()
 
     def test_a_declared_length_allocates_nothing(self):
-        for cap in (64 * MEBIBYTE, 2 * 10 ** 12):
+        for cap in (64 * MEBIBYTE, 2 * 10**12):
             raw = OK + b"Content-Length: 1000000000000\r\n\r\n" + b"x" * 25
             peak = self.peak(lambda: self.assert_refused(raw, close, max_response_bytes=cap))
             self.assertLess(peak, 2 * MEBIBYTE)
 
     def test_a_declared_chunk_allocates_nothing(self):
-        peak = self.peak(lambda: self.assert_refused(CHUNKED + b"e8d4a51000\r\n" + b"x" * 25, close, max_response_bytes=2 * 10 ** 12))
+        peak = self.peak(
+            lambda: self.assert_refused(CHUNKED + b"e8d4a51000\r\n" + b"x" * 25, close, max_response_bytes=2 * 10**12)
+        )
         self.assertLess(peak, 2 * MEBIBYTE)
 
     def test_a_body_over_the_cap_is_an_error_that_names_the_setting(self):
@@ -274,11 +402,18 @@ class CapTest(ResponseCase):
 
     def test_a_body_of_just_the_cap_is_fine(self):
         body = b"x" * 100000
-        for raw in (answer(body), CHUNKED + b"186a0\r\n" + body + b"\r\n0\r\n\r\n", answer(gzip.compress(body), "Content-Encoding: gzip")):
+        for raw in (
+            answer(body),
+            CHUNKED + b"186a0\r\n" + body + b"\r\n0\r\n\r\n",
+            answer(gzip.compress(body), "Content-Encoding: gzip"),
+        ):
             self.assertEqual(self.ask(raw, max_response_bytes=100000).content, body)
 
     def test_a_bomb_stays_small_in_memory(self):
-        for coding, bomb in (("gzip", gzip.compress(bytes(64 * MEBIBYTE))), ("deflate", zlib.compress(bytes(64 * MEBIBYTE)))):
+        for coding, bomb in (
+            ("gzip", gzip.compress(bytes(64 * MEBIBYTE))),
+            ("deflate", zlib.compress(bytes(64 * MEBIBYTE))),
+        ):
             raw = answer(bomb, "Content-Encoding: " + coding)
             peak = self.peak(lambda: self.assert_refused(raw, max_response_bytes=MEBIBYTE))
             self.assertLess(peak, 6 * MEBIBYTE)
@@ -329,7 +464,17 @@ class TruncationTest(ResponseCase):
         self.assertRegex(str(error), r"\b567\b.*\b1,?234\b|\b1,?234\b.*\b567\b")
 
     def test_a_chunked_body_cut_short_is_an_error(self):
-        for body in (b"", b"5", b"5\r\n", b"5\r\nhel", b"5\r\nhello", b"5\r\nhello\r\n", b"5\r\nhello\r\n0", b"5\r\nhello\r\n0\r\n", b"5\r\nhello\r\n0\r\nA: b\r\n"):
+        for body in (
+            b"",
+            b"5",
+            b"5\r\n",
+            b"5\r\nhel",
+            b"5\r\nhello",
+            b"5\r\nhello\r\n",
+            b"5\r\nhello\r\n0",
+            b"5\r\nhello\r\n0\r\n",
+            b"5\r\nhello\r\n0\r\nA: b\r\n",
+        ):
             with self.subTest(body):
                 self.assert_refused(CHUNKED + body, close)
 
@@ -340,15 +485,19 @@ class TruncationTest(ResponseCase):
                 self.assert_refused(whole[:end], close)
 
     def test_a_valid_json_prefix_is_not_a_value(self):
-        self.assertIsInstance(self.sdk_error(OK + b'Content-Type: application/json\r\nContent-Length: 99\r\n\r\n{"exists":false}', close),
-                              errors.RemoteProtocolError)
+        self.assertIsInstance(
+            self.sdk_error(OK + b'Content-Type: application/json\r\nContent-Length: 99\r\n\r\n{"exists":false}', close),
+            errors.RemoteProtocolError,
+        )
 
     def test_it_is_repeated_only_where_that_is_safe(self):
         cut = OK + b"Content-Type: application/json\r\nContent-Length: 99\r\n\r\n{"
         with ScriptedServer([expect, cut]) as server, SDK("key", server_url=server.url) as sdk:
             with self.assertRaises(errors.RemoteProtocolError) as caught:
                 sdk.queue.queue_enqueue(type="t", data={})
-            self.assertEqual((len(server.requests), caught.exception.attempts, caught.exception.maybe_processed), (1, 1, True))
+            self.assertEqual(
+                (len(server.requests), caught.exception.attempts, caught.exception.maybe_processed), (1, 1, True)
+            )
 
 
 class NotHttpTest(ResponseCase):
@@ -370,10 +519,35 @@ class NotHttpTest(ResponseCase):
                 self.assertNotRegex(str(error), "[\x00-\x09\x0b-\x1f\x7f-\x9f]")
 
     def test_a_garbled_status_line_is_refused(self):
-        for line in (b"HTTP/1.1", b"HTTP/1.1 ", b"HTTP/1.1 20", b"HTTP/1.1 2000 OK", b"HTTP/1.1 +20 OK", b"HTTP/1.1 -20 OK", b"HTTP/1.1 2_0 OK", b"HTTP/1.1 099 OK",
-                     b"HTTP/1.1 000 OK", b"HTTP/2.0 200 OK", b"HTTP/0.9 200 OK", b"HTTP/1.1200 OK", b"HTTP 200 OK", b"ICY 200 OK", b"HTTP/1.x 200 OK", b"HTTP/ 200 OK",
-                     b"HTTP/11 200 OK", "HTTP/1.1 \uff12\uff10\uff10 OK".encode(), b"HTTP/1.1 \xb2\xb2\xb2 OK", b"HTTP/1.1 0x8 OK", b" HTTP/1.1 200 OK", b"HTTP/1.1 200\0OK",
-                     b"HTTP/1.1 200 O\0K", b"HTTP/1.1 200 O\rK", b"XHTTP/1.1 200 OK", b"HTTP/+1.1 200 OK", b"HTTP/1.10 200 OK"):
+        for line in (
+            b"HTTP/1.1",
+            b"HTTP/1.1 ",
+            b"HTTP/1.1 20",
+            b"HTTP/1.1 2000 OK",
+            b"HTTP/1.1 +20 OK",
+            b"HTTP/1.1 -20 OK",
+            b"HTTP/1.1 2_0 OK",
+            b"HTTP/1.1 099 OK",
+            b"HTTP/1.1 000 OK",
+            b"HTTP/2.0 200 OK",
+            b"HTTP/0.9 200 OK",
+            b"HTTP/1.1200 OK",
+            b"HTTP 200 OK",
+            b"ICY 200 OK",
+            b"HTTP/1.x 200 OK",
+            b"HTTP/ 200 OK",
+            b"HTTP/11 200 OK",
+            "HTTP/1.1 \uff12\uff10\uff10 OK".encode(),
+            b"HTTP/1.1 \xb2\xb2\xb2 OK",
+            b"HTTP/1.1 0x8 OK",
+            b" HTTP/1.1 200 OK",
+            b"HTTP/1.1 200\0OK",
+            b"HTTP/1.1 200 O\0K",
+            b"HTTP/1.1 200 O\rK",
+            b"XHTTP/1.1 200 OK",
+            b"HTTP/+1.1 200 OK",
+            b"HTTP/1.10 200 OK",
+        ):
             with self.subTest(line):
                 self.assert_refused(line + b"\r\nContent-Length: 5\r\n\r\nhello", timeout=0.5)
 
@@ -391,18 +565,30 @@ class CodingTest(ResponseCase):
     body = json.dumps({"exists": True, "value": "x" * 3000}).encode()
 
     def test_gzip_and_deflate_are_asked_for(self):
-        with ScriptedServer(repeat(expect, answer(b'{"exists":false}'))) as server, SDK("key", server_url=server.url) as sdk:
+        with ScriptedServer(repeat(expect, answer(b'{"exists":false}'))) as server, SDK(
+            "key", server_url=server.url
+        ) as sdk:
             sdk.cache.cache_get(key="a")
             asked = {coding.strip() for coding in header(server.requests[0], "Accept-Encoding")[0].split(",")}
         self.assertEqual(asked, {"gzip", "deflate"})
 
     def test_gzip_and_deflate_are_decoded(self):
         for coding, packed in (
-            ("gzip", gzip.compress(self.body)), ("GZip", gzip.compress(self.body)), ("deflate", zlib.compress(self.body)),
-            ("deflate", deflated(self.body, -15)), ("gzip", gzip.compress(self.body[:99]) + gzip.compress(self.body[99:])),
+            ("gzip", gzip.compress(self.body)),
+            ("GZip", gzip.compress(self.body)),
+            ("deflate", zlib.compress(self.body)),
+            ("deflate", deflated(self.body, -15)),
+            ("gzip", gzip.compress(self.body[:99]) + gzip.compress(self.body[99:])),
         ):
-            for raw in (answer(packed, "Content-Encoding: " + coding), CHUNKED[:-2] + b"Content-Encoding: " + coding.encode() + b"\r\n\r\n" + b"".join(
-                    b"1\r\n" + packed[n:n + 1] + b"\r\n" for n in range(len(packed))) + b"0\r\n\r\n"):
+            for raw in (
+                answer(packed, "Content-Encoding: " + coding),
+                CHUNKED[:-2]
+                + b"Content-Encoding: "
+                + coding.encode()
+                + b"\r\n\r\n"
+                + b"".join(b"1\r\n" + packed[n : n + 1] + b"\r\n" for n in range(len(packed)))
+                + b"0\r\n\r\n",
+            ):
                 with self.subTest(coding, raw=raw[:80]):
                     response = self.ask(raw)
                     self.assertEqual((response.content, response.json()["exists"]), (self.body, True))
@@ -410,9 +596,18 @@ class CodingTest(ResponseCase):
     def test_broken_and_truncated_codings_are_errors(self):
         whole = gzip.compress(self.body)
         for coding, packed in (
-            ("gzip", whole[:-1]), ("gzip", whole[:-9]), ("gzip", whole[:20]), ("gzip", whole[:3]), ("gzip", b"plain"), ("gzip", self.body),
-            ("gzip", whole[:-8] + b"\0" * 8), ("gzip", whole[:30] + b"\xff" * 20 + whole[50:]), ("deflate", zlib.compress(self.body)[:-1]),
-            ("deflate", zlib.compress(self.body)[:-4] + b"\0\0\0\0"), ("deflate", deflated(self.body, -15)[:-3]), ("deflate", b"plain text here"),
+            ("gzip", whole[:-1]),
+            ("gzip", whole[:-9]),
+            ("gzip", whole[:20]),
+            ("gzip", whole[:3]),
+            ("gzip", b"plain"),
+            ("gzip", self.body),
+            ("gzip", whole[:-8] + b"\0" * 8),
+            ("gzip", whole[:30] + b"\xff" * 20 + whole[50:]),
+            ("deflate", zlib.compress(self.body)[:-1]),
+            ("deflate", zlib.compress(self.body)[:-4] + b"\0\0\0\0"),
+            ("deflate", deflated(self.body, -15)[:-3]),
+            ("deflate", b"plain text here"),
         ):
             with self.subTest(coding, packed=packed[-12:]):
                 error = self.assert_refused(answer(packed, "Content-Encoding: " + coding), error=errors.DecodingError)
@@ -420,8 +615,10 @@ class CodingTest(ResponseCase):
 
     def test_an_empty_body_needs_no_decoding(self):
         for coding in ("gzip", "deflate"):
-            for raw in (answer(b"", "Content-Encoding: " + coding),
-                        b"HTTP/1.1 204 No\r\nContent-Encoding: %s\r\n\r\n" % coding.encode()):
+            for raw in (
+                answer(b"", "Content-Encoding: " + coding),
+                b"HTTP/1.1 204 No\r\nContent-Encoding: %s\r\n\r\n" % coding.encode(),
+            ):
                 self.assertEqual(self.ask(raw).content, b"")
 
     def test_a_coding_not_asked_for_is_taken_as_it_stands(self):
@@ -437,8 +634,17 @@ class JsonTest(ResponseCase):
         self.assertIs(self.ask_sdk(answer(b'\xef\xbb\xbf{"exists":false}')).exists, False)
 
     def test_json_of_any_media_type_or_none_is_accepted(self):
-        for media in ("application/json", "application/json; charset=utf-8", "APPLICATION/JSON", "text/json", "application/problem+json",
-                      "application/vnd.x+json;v=1", "text/plain", "*/*", "application/octet-stream"):
+        for media in (
+            "application/json",
+            "application/json; charset=utf-8",
+            "APPLICATION/JSON",
+            "text/json",
+            "application/problem+json",
+            "application/vnd.x+json;v=1",
+            "text/plain",
+            "*/*",
+            "application/octet-stream",
+        ):
             with self.subTest(media):
                 self.assertIs(self.ask_sdk(answer(b'{"exists":false}', content_type=media)).exists, False)
         self.assertIs(self.ask_sdk(OK + b'Content-Length: 16\r\n\r\n{"exists":false}').exists, False)
@@ -451,13 +657,35 @@ class JsonTest(ResponseCase):
 
     def test_json_that_no_one_can_use_is_a_response_validation_error(self):
         for body in (
-            b"[" * 100000, b"[" * 100000 + b"]" * 100000, b'{"a":' * 100000 + b"1" + b"}" * 100000,
+            b"[" * 100000,
+            b"[" * 100000 + b"]" * 100000,
+            b'{"a":' * 100000 + b"1" + b"}" * 100000,
             b'{"exists":true,"value":' + b"[" * 100000 + b"]" * 100000 + b"}",
             b'{"exists":true,"value":' + b"9" * 5000 + b"}",
-            b'{"exists":true,"value":NaN}', b'{"exists":true,"value":Infinity}', b'{"exists":true,"value":-Infinity}',
-            b'{"exists":true,"value":"\xff\xfe"}', b'{"exists":true,"value":"\xed\xa0\x80"}', b'{"exists":true,"value":"\xc0\x80"}',
-            b'{"exists":true', b"{", b"{}{}", b'{"exists":true}x', b"nul", b"'a'", b"{'a':1}", b'{"a":01}', b'{"a":"\n"}', b"\x00", b"// x\n{}", b'{"a":1,}',
-            b'{"exists":"maybe"}', b"[]", b"1", b'"x"', b"null", b"true",
+            b'{"exists":true,"value":NaN}',
+            b'{"exists":true,"value":Infinity}',
+            b'{"exists":true,"value":-Infinity}',
+            b'{"exists":true,"value":"\xff\xfe"}',
+            b'{"exists":true,"value":"\xed\xa0\x80"}',
+            b'{"exists":true,"value":"\xc0\x80"}',
+            b'{"exists":true',
+            b"{",
+            b"{}{}",
+            b'{"exists":true}x',
+            b"nul",
+            b"'a'",
+            b"{'a':1}",
+            b'{"a":01}',
+            b'{"a":"\n"}',
+            b"\x00",
+            b"// x\n{}",
+            b'{"a":1,}',
+            b'{"exists":"maybe"}',
+            b"[]",
+            b"1",
+            b'"x"',
+            b"null",
+            b"true",
         ):
             with self.subTest(body[:40]):
                 self.assertIsInstance(self.sdk_error(answer(body)), errors.ResponseValidationError)
@@ -479,25 +707,44 @@ class JsonTest(ResponseCase):
             "    thread = threading.Thread(target=call); thread.start(); thread.join()\n"
         )
         with ScriptedServer([expect, answer(b"[" * 100000)], [expect, answer(b'{"a":' * 100000)]) as server:
-            run = subprocess.run([sys.executable, "-c", program, server.url], cwd=ROOT, timeout=60, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            run = subprocess.run(
+                [sys.executable, "-c", program, server.url],
+                cwd=ROOT,
+                timeout=60,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+            )
         self.assertEqual((run.returncode, run.stdout.split()), (0, [b"refused"] * 2), run.stderr)
 
 
 class ErrorAnswerTest(ResponseCase):
     def test_an_unknown_code_is_kept_as_a_string(self):
-        error = self.sdk_error(answer(b'{"code":"BRAND_NEW","message":"m"}', status="400 Bad Request"), operation="db_query")
+        error = self.sdk_error(
+            answer(b'{"code":"BRAND_NEW","message":"m"}', status="400 Bad Request"), operation="db_query"
+        )
         self.assertIsInstance(error, errors.ErrorResponse)
         self.assertEqual((error.data.code, error.data.message, error.status_code), ("BRAND_NEW", "m", 400))
 
     def test_odd_error_bodies_are_sdk_errors_and_kept_whole(self):
         for operation in ("db_query", "cache_get"):
             for body, media in (
-                (b"", "application/json"), (b"[]", "application/json"), (b'"no"', "application/json"), (b"null", "application/json"), (b"{}", "application/json"),
-                (b'{"code":5,"message":[]}', "application/json"), (b"<h1>Bad</h1>", "text/html"), (b"{", "application/json"), (b"[" * 100000, "application/json"),
-                (b"\xff\xfe", "application/json"), (b"plain", "text/plain"), (b"NaN", "application/json"),
+                (b"", "application/json"),
+                (b"[]", "application/json"),
+                (b'"no"', "application/json"),
+                (b"null", "application/json"),
+                (b"{}", "application/json"),
+                (b'{"code":5,"message":[]}', "application/json"),
+                (b"<h1>Bad</h1>", "text/html"),
+                (b"{", "application/json"),
+                (b"[" * 100000, "application/json"),
+                (b"\xff\xfe", "application/json"),
+                (b"plain", "text/plain"),
+                (b"NaN", "application/json"),
             ):
                 with self.subTest(operation, body=body[:20]):
-                    error = self.sdk_error(answer(body, status="400 Bad Request", content_type=media), operation=operation)
+                    error = self.sdk_error(
+                        answer(body, status="400 Bad Request", content_type=media), operation=operation
+                    )
                     self.assertIsInstance(error, errors.SDKError)
                     self.assertEqual((error.status_code, error.raw_response.content), (400, body))
                     self.assertTrue(error.message.startswith("API error occurred"), error.message[:100])
@@ -511,21 +758,37 @@ class ErrorAnswerTest(ResponseCase):
     def test_an_error_s_text_is_short_whatever_the_server_says(self):
         rows = b'{"results":[' + b"1," * 50000 + b"1]}"
         for raw in (
-            answer(rows), answer(rows, status="400 Bad Request"), answer(b"x" * 1000000, content_type="text/html"),
+            answer(rows),
+            answer(rows, status="400 Bad Request"),
+            answer(b"x" * 1000000, content_type="text/html"),
             answer(b"", "Location: http://other.test/" + "x" * 60000, status="302 Found"),
             answer(b"x", status="500 Oops", content_type="text/html; x=" + "y" * 60000),
         ):
             with self.subTest(raw[:80]), Stopwatch(time.process_time) as took:
-                self.assertLess(len(str(self.sdk_error(raw, operation="db_query"))), 60000)  # 10,000 characters, some escaped
+                self.assertLess(
+                    len(str(self.sdk_error(raw, operation="db_query"))), 60000
+                )  # 10,000 characters, some escaped
             self.assertLess(took.seconds, 1)
 
     def test_a_charset_that_is_a_trap_is_none(self):
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            for charset, body in (("punycode", b"-" + b"a" * 250000), ("idna", b"xn--" + b"a" * 250000), ("unicode_escape", b"\\d"), ("undefined", b"x"),
-                                  ("zlib", b"x"), ("rot13", b"x"), ("utf-8\x7f", b"x"), ("mbcs", b"x"), ("../../x", b"x"), ("x" * 9999, b"x")):
+            for charset, body in (
+                ("punycode", b"-" + b"a" * 250000),
+                ("idna", b"xn--" + b"a" * 250000),
+                ("unicode_escape", b"\\d"),
+                ("undefined", b"x"),
+                ("zlib", b"x"),
+                ("rot13", b"x"),
+                ("utf-8\x7f", b"x"),
+                ("mbcs", b"x"),
+                ("../../x", b"x"),
+                ("x" * 9999, b"x"),
+            ):
                 with self.subTest(charset[:20]), Stopwatch(time.process_time) as took:
-                    error = self.sdk_error(answer(body, status="500 Oops", content_type="text/plain; charset=" + charset))
+                    error = self.sdk_error(
+                        answer(body, status="500 Oops", content_type="text/plain; charset=" + charset)
+                    )
                     self.assertIsInstance(error, errors.SDKError)
                 self.assertLess(took.seconds, 0.5)
 
@@ -535,7 +798,12 @@ class ErrorAnswerTest(ResponseCase):
                 self.assertIs(self.ask_sdk(answer(b'{"exists":false}', status=status)).exists, False)
 
     def test_an_empty_2xx_is_an_empty_model(self):
-        for raw in (answer(b""), answer(b"", status="202 Accepted"), b"HTTP/1.1 204 No Content\r\n\r\n", b"HTTP/1.1 205 x\r\nContent-Length: 0\r\n\r\n"):
+        for raw in (
+            answer(b""),
+            answer(b"", status="202 Accepted"),
+            b"HTTP/1.1 204 No Content\r\n\r\n",
+            b"HTTP/1.1 205 x\r\nContent-Length: 0\r\n\r\n",
+        ):
             with self.subTest(raw):
                 self.assertIsNone(self.ask_sdk(raw).exists)
                 self.assertIsNone(self.ask_sdk(raw, operation="db_query").results)

@@ -37,6 +37,7 @@ except ImportError:
 
 # ---- More than one attempt
 
+
 class Again(UploadCase):
     def test_what_has_a_length_but_only_one_walk_is_never_sent_empty(self):
         class Counted:  # such as a progress bar around a file
@@ -106,7 +107,9 @@ class Again(UploadCase):
                         self.upload(server, Spent(), twin=twin, sdk=sdk, retries=QUICK)
                     sdk.close()
                     asyncio.run(sdk.aclose())
-                    self.assertEqual([received.file == DATA for received in server.finished() if received.complete], [True])
+                    self.assertEqual(
+                        [received.file == DATA for received in server.finished() if received.complete], [True]
+                    )
 
     def test_an_error_that_nobody_would_try_again_does_not_speak_of_it(self):
         said = []
@@ -154,7 +157,9 @@ class Again(UploadCase):
         for name in ("bytes", "a path", "BytesIO"):
             with self.subTest(source=name):
                 client = ForeignClient()
-                sdk = self.enterContext(SDK("key", server_url="http://127.0.0.1:1/v1", client=client, retry_config=QUICK))
+                sdk = self.enterContext(
+                    SDK("key", server_url="http://127.0.0.1:1/v1", client=client, retry_config=QUICK)
+                )
                 self.assertEqual(self.upload(None, REWINDABLE[name](self, DATA), sdk=sdk).url, "u")
                 client.check(self, DATA)
 
@@ -162,8 +167,12 @@ class Again(UploadCase):
         for name in ("bytes", "a path", "BytesIO"):
             with self.subTest(source=name):
                 client = ForeignAsyncClient()
-                sdk = self.enterContext(SDK("key", server_url="http://127.0.0.1:1/v1", async_client=client, retry_config=QUICK))
-                self.assertEqual(self.upload(None, REWINDABLE[name](self, DATA), sdk=sdk, twin="storage_upload_async").url, "u")
+                sdk = self.enterContext(
+                    SDK("key", server_url="http://127.0.0.1:1/v1", async_client=client, retry_config=QUICK)
+                )
+                self.assertEqual(
+                    self.upload(None, REWINDABLE[name](self, DATA), sdk=sdk, twin="storage_upload_async").url, "u"
+                )
                 client.check(self, DATA)
 
 
@@ -217,7 +226,9 @@ class ForeignClient:
         case.assertTrue(first == second)
         headers = {name.lower(): value for name, value in dict(self.built[0].headers).items()}
         case.assertRegex(headers["content-type"], "^multipart/form-data; boundary=")
-        case.assertTrue(first.endswith(b"\r\n\r\n%s\r\n--%s--\r\n" % (data, headers["content-type"].partition("=")[2].encode())))
+        case.assertTrue(
+            first.endswith(b"\r\n\r\n%s\r\n--%s--\r\n" % (data, headers["content-type"].partition("=")[2].encode()))
+        )
         case.assertEqual(headers.get("content-length", str(len(first))), str(len(first)))
 
 
@@ -232,6 +243,7 @@ class ForeignAsyncClient(ForeignClient):
 
 
 # ---- A source that fails
+
 
 class Announced(io.RawIOBase):
     """Says that it holds `announced` bytes, and gives `real`."""
@@ -260,7 +272,7 @@ class Announced(io.RawIOBase):
 
     def readinto(self, buffer):
         piece = self.read(len(buffer))
-        buffer[:len(piece)] = piece
+        buffer[: len(piece)] = piece
         return len(piece)
 
 
@@ -370,8 +382,15 @@ class FailingSources(UploadCase):
 
     def test_a_reader_that_raises_is_not_read_again_and_its_exception_is_the_cause(self):
         # The network's own exceptions are among them: they must not pass for a fault of our connection.
-        for boom in (OSError(5, "disk on fire"), ConnectionResetError("the source's"), BrokenPipeError("the source's"),
-                     TimeoutError("the source's"), ValueError("bad block"), EOFError(), errors.ConnectError("another call's")):
+        for boom in (
+            OSError(5, "disk on fire"),
+            ConnectionResetError("the source's"),
+            BrokenPipeError("the source's"),
+            TimeoutError("the source's"),
+            ValueError("bad block"),
+            EOFError(),
+            errors.ConnectError("another call's"),
+        ):
             for twin in BOTH_TWINS:
                 for content in (Breaks(boom), Breaks(boom).pieces()):
                     with self.subTest(boom=boom, twin=twin, content=type(content).__name__):
@@ -438,8 +457,12 @@ class EarlyAnswers(UploadCase):
         path = os.path.join(self.folder, "big")
         with open(path, "wb") as file:
             file.truncate(BIG)
-        return {"bytes": lambda: bytes(BIG), "a path": lambda: pathlib.Path(path), "a generator": lambda: blocks(BIG),
-                "a reader": lambda: SeekableBlock(BIG)}
+        return {
+            "bytes": lambda: bytes(BIG),
+            "a path": lambda: pathlib.Path(path),
+            "a generator": lambda: blocks(BIG),
+            "a reader": lambda: SeekableBlock(BIG),
+        }
 
     def early(self, status, how):
         def reply(connection, received):
@@ -462,8 +485,13 @@ class EarlyAnswers(UploadCase):
         return reply
 
     def test_an_answer_while_the_body_goes_out_is_what_the_caller_gets(self):
-        for status, how in ((413, "late"), (413, "and holds on"), (401, "and ends its half"), (413, "and closes"),
-                            (413, "in pieces, and closes")):
+        for status, how in (
+            (413, "late"),
+            (413, "and holds on"),
+            (401, "and ends its half"),
+            (413, "and closes"),
+            (413, "in pieces, and closes"),
+        ):
             for name, make in self.contents().items():
                 for twin in BOTH_TWINS:
                     with self.subTest(status=status, how=how, source=name, twin=twin):
@@ -487,7 +515,9 @@ class EarlyAnswers(UploadCase):
     def test_a_server_that_stops_reading_meets_the_deadline(self):
         def check(case):
             make, twin = case
-            server = self.serve(lambda connection, received: server.released.wait(PATIENCE_SECONDS), receive_buffer=65536)
+            server = self.serve(
+                lambda connection, received: server.released.wait(PATIENCE_SECONDS), receive_buffer=65536
+            )
             seen = []
             started = time.monotonic()
             with self.assertRaises(errors.TimeoutException) as caught:
@@ -532,6 +562,7 @@ class OverTls(EarlyAnswers):
 
 # ---- Progress
 
+
 class Progress(UploadCase):
     def record(self, server, content, **options):
         seen = []
@@ -554,7 +585,9 @@ class Progress(UploadCase):
                     self.assertGreater(len(sent), 2)
 
     def test_a_call_made_within_it_that_fails_ends_the_upload(self):
-        nobody, closed = (self.enterContext(SDK("key", server_url="http://127.0.0.1:1", retry_config=None)) for _ in range(2))
+        nobody, closed = (
+            self.enterContext(SDK("key", server_url="http://127.0.0.1:1", retry_config=None)) for _ in range(2)
+        )
         closed.close()
         for sdk, kind in ((nobody, errors.ConnectError), (closed, errors.ClosedError)):
             told = []
@@ -605,7 +638,11 @@ class Progress(UploadCase):
         class ConnectTimeout(OSError):
             """As other libraries name theirs."""
 
-        for boom in (RuntimeError("enough"), ConnectionResetError("not the network's"), ConnectTimeout("another server's")):
+        for boom in (
+            RuntimeError("enough"),
+            ConnectionResetError("not the network's"),
+            ConnectTimeout("another server's"),
+        ):
             for twin in BOTH_TWINS:
                 with self.subTest(boom=boom, twin=twin):
                     server = self.serve()
@@ -624,6 +661,7 @@ class Progress(UploadCase):
 
 
 # ---- By way of a client of one's own
+
 
 class HandedOn(UploadCase):
     """A client that hands on to ours is as good as ours."""
@@ -659,6 +697,7 @@ class HandedOn(UploadCase):
 
 # ---- Memory and the event loop
 
+
 class Frugal(UploadCase):
     SIZE = 64 * MIB
 
@@ -677,9 +716,14 @@ class Frugal(UploadCase):
         path = os.path.join(self.folder, "big")
         with open(path, "wb") as file:
             file.truncate(self.SIZE)
-        for name, make in {"a reader": lambda: Block(self.SIZE), "a seekable reader": lambda: SeekableBlock(self.SIZE),
-                           "a generator": lambda: blocks(self.SIZE), "a path": lambda: pathlib.Path(path),
-                           "bytes": lambda: bytes(self.SIZE), "one large piece": lambda: iter([bytes(self.SIZE)])}.items():
+        for name, make in {
+            "a reader": lambda: Block(self.SIZE),
+            "a seekable reader": lambda: SeekableBlock(self.SIZE),
+            "a generator": lambda: blocks(self.SIZE),
+            "a path": lambda: pathlib.Path(path),
+            "bytes": lambda: bytes(self.SIZE),
+            "one large piece": lambda: iter([bytes(self.SIZE)]),
+        }.items():
             for twin in BOTH_TWINS:
                 with self.subTest(source=name, twin=twin):
                     server = self.serve(keep=False)
@@ -736,7 +780,9 @@ class EventLoop(UploadCase):
 
     def test_the_source_is_touched_only_off_the_loop_with_a_foreign_client_too(self):
         sdk = self.enterContext(SDK("key", server_url="http://127.0.0.1:1/v1", async_client=ForeignAsyncClient()))
-        self.check_touched(lambda source: self.upload(None, source, twin="storage_upload_async", sdk=sdk, retries=QUICK))
+        self.check_touched(
+            lambda source: self.upload(None, source, twin="storage_upload_async", sdk=sdk, retries=QUICK)
+        )
 
     def check_touched(self, upload):
         touched = set()
@@ -770,8 +816,9 @@ class EventLoop(UploadCase):
 
         async def main():
             loop = asyncio.get_event_loop()
-            call = asyncio.ensure_future(as_coroutine(
-                sdk.storage.storage_upload_async(key="k", file={"file_name": "f", "content": Hangs(1)})))
+            call = asyncio.ensure_future(
+                as_coroutine(sdk.storage.storage_upload_async(key="k", file={"file_name": "f", "content": Hangs(1)}))
+            )
             while not (started.is_set() or call.done()):
                 await asyncio.sleep(0)
             before = loop.time()

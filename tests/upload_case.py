@@ -54,7 +54,7 @@ class Received:
         body = bytes(self.body)
         if not (body.startswith(first) and body.endswith(last)):
             raise AssertionError("not a multipart body: %r ... %r" % (body[:200], body[-100:]))
-        return [tuple(part.split(b"\r\n\r\n", 1)) for part in body[len(first):-len(last)].split(between)]
+        return [tuple(part.split(b"\r\n\r\n", 1)) for part in body[len(first) : -len(last)].split(between)]
 
     @property
     def file(self):
@@ -216,7 +216,9 @@ class UploadCase(unittest.TestCase):
     def open(self, *arguments, **options):
         return self.enterContext(open(*arguments, **options))
 
-    def upload(self, server, content, file_name="file.bin", content_type=None, twin="storage_upload", sdk=None, **options):
+    def upload(
+        self, server, content, file_name="file.bin", content_type=None, twin="storage_upload", sdk=None, **options
+    ):
         """Uploads one file, by the method or by its _async twin, and gives back the model."""
         file = {"file_name": file_name, "content": content}
         if content_type is not None:

@@ -73,7 +73,17 @@ class Pieces:
 
     def __iter__(self):
         middle = len(self.data) // 3
-        return iter([b"", self.data[:middle], b"", bytearray(self.data[middle:middle * 2]), b"", memoryview(self.data)[middle * 2:], b""])
+        return iter(
+            [
+                b"",
+                self.data[:middle],
+                b"",
+                bytearray(self.data[middle : middle * 2]),
+                b"",
+                memoryview(self.data)[middle * 2 :],
+                b"",
+            ]
+        )
 
 
 def in_a_pipe(case, data, buffering=-1):
@@ -144,7 +154,9 @@ REWINDABLE = {  # the length is known before the first byte
     "bytearray": lambda case, data: bytearray(data),
     "memoryview": lambda case, data: memoryview(data),
     "a slice of a memoryview": lambda case, data: memoryview(b"123" + data + b"456")[3:-3],
-    "every second byte of a memoryview": lambda case, data: memoryview(bytes(b for byte in data for b in (byte, 0)))[::2],
+    "every second byte of a memoryview": lambda case, data: memoryview(bytes(b for byte in data for b in (byte, 0)))[
+        ::2
+    ],
     "a memoryview of numbers": lambda case, data: memoryview(data).cast("I"),
     "an array of numbers": lambda case, data: array.array("I", data),
     "BytesIO": lambda case, data: moved(io.BytesIO(data)),
@@ -155,9 +167,15 @@ REWINDABLE = {  # the length is known before the first byte
     "an unbuffered file": lambda case, data: moved(case.open(str(case.path(data)), "rb", buffering=0)),
     "a file for reading and writing": lambda case, data: moved(case.open(str(case.path(data)), "r+b")),
     "TemporaryFile, just written": lambda case, data: filled(case.enterContext(tempfile.TemporaryFile()), data),
-    "NamedTemporaryFile": lambda case, data: filled(case.enterContext(tempfile.NamedTemporaryFile(dir=case.folder)), data),
-    "SpooledTemporaryFile in memory": lambda case, data: filled(case.enterContext(tempfile.SpooledTemporaryFile(16 * MIB)), data),
-    "SpooledTemporaryFile on disk": lambda case, data: filled(case.enterContext(tempfile.SpooledTemporaryFile(10)), data),
+    "NamedTemporaryFile": lambda case, data: filled(
+        case.enterContext(tempfile.NamedTemporaryFile(dir=case.folder)), data
+    ),
+    "SpooledTemporaryFile in memory": lambda case, data: filled(
+        case.enterContext(tempfile.SpooledTemporaryFile(16 * MIB)), data
+    ),
+    "SpooledTemporaryFile on disk": lambda case, data: filled(
+        case.enterContext(tempfile.SpooledTemporaryFile(10)), data
+    ),
     "mmap": mapped,
 }
 EITHER = {  # whether the length is worth finding out is free

@@ -4,6 +4,7 @@ Development only: `pip install aerostack==0.1.2 hypothesis`, then `python3 -m te
 root. Without them every comparison skips and says why. AEROSTACK_PARITY_OURS=aerostack puts the official SDK on both
 sides, which checks the suite itself.
 """
+
 import importlib
 import os
 import tempfile

@@ -1,4 +1,5 @@
 """`python3 -m tests.parity`: run the suite and say how much it compared."""
+
 import os
 import sys
 import unittest

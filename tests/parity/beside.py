@@ -1,4 +1,5 @@
 """Run one call on both sides, describe what went out and what came back, and compare."""
+
 import asyncio
 import datetime
 import enum
@@ -23,39 +24,95 @@ OPERATIONS = {
     "ai.ai_chat": (
         {"messages": [{}]},
         {"messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hé 🚀"}], "model": "m"},
-        "AiChatRequestBody", (200, {"response": "hi"}), ()),
+        "AiChatRequestBody",
+        (200, {"response": "hi"}),
+        (),
+    ),
     "authentication.auth_signin": (
-        CREDENTIALS, CREDENTIALS, "AuthSigninRequestBody",
-        (200, {"token": "t.o.k", "expiresAt": "2030-01-02T03:04:05Z",
-               "user": {"id": "u1", "email": "a@b.c", "name": None, "createdAt": "2024-01-02T03:04:05.678+05:30",
-                        "metadata": {"plan": "pro", "n": [1, 2.5, None]}}}), (401,)),
+        CREDENTIALS,
+        CREDENTIALS,
+        "AuthSigninRequestBody",
+        (
+            200,
+            {
+                "token": "t.o.k",
+                "expiresAt": "2030-01-02T03:04:05Z",
+                "user": {
+                    "id": "u1",
+                    "email": "a@b.c",
+                    "name": None,
+                    "createdAt": "2024-01-02T03:04:05.678+05:30",
+                    "metadata": {"plan": "pro", "n": [1, 2.5, None]},
+                },
+            },
+        ),
+        (401,),
+    ),
     "authentication.auth_signup": (
-        CREDENTIALS, dict(CREDENTIALS, name="Åsa", metadata={"a": [1, None, {"b": True}]}), "AuthSignupRequestBody",
-        (201, {"token": "t", "user": {"id": "u2"}}), (400, 409)),
+        CREDENTIALS,
+        dict(CREDENTIALS, name="Åsa", metadata={"a": [1, None, {"b": True}]}),
+        "AuthSignupRequestBody",
+        (201, {"token": "t", "user": {"id": "u2"}}),
+        (400, 409),
+    ),
     "cache.cache_get": (
-        {"key": "k"}, {"key": "user:42/é"}, "CacheGetRequestBody", (200, {"exists": True, "value": {"a": [1]}}), ()),
+        {"key": "k"},
+        {"key": "user:42/é"},
+        "CacheGetRequestBody",
+        (200, {"exists": True, "value": {"a": [1]}}),
+        (),
+    ),
     "cache.cache_set": (
-        {"key": "k", "value": None}, {"key": "k", "value": {"n": [1, 2.5, None, "é"]}, "ttl": 60},
-        "CacheSetRequestBody", (200, {"success": True}), ()),
+        {"key": "k", "value": None},
+        {"key": "k", "value": {"n": [1, 2.5, None, "é"]}, "ttl": 60},
+        "CacheSetRequestBody",
+        (200, {"success": True}),
+        (),
+    ),
     "database.db_query": (
-        {"sql": "SELECT 1"}, {"sql": "SELECT ?, ?", "params": [1, None, "x", 2.5, True, {"a": []}]},
-        "DbQueryRequestBody", (200, {"count": 2, "results": [{"id": 1}, {"id": 2, "name": None}]}), (400, 401, 500)),
+        {"sql": "SELECT 1"},
+        {"sql": "SELECT ?, ?", "params": [1, None, "x", 2.5, True, {"a": []}]},
+        "DbQueryRequestBody",
+        (200, {"count": 2, "results": [{"id": 1}, {"id": 2, "name": None}]}),
+        (400, 401, 500),
+    ),
     "queue.queue_enqueue": (
-        {"type": "mail", "data": {}}, {"type": "mail", "data": {"to": ["a"], "x": None}, "delay": 5},
-        "QueueEnqueueRequestBody", (201, {"jobId": "j1", "success": True}), ()),
+        {"type": "mail", "data": {}},
+        {"type": "mail", "data": {"to": ["a"], "x": None}, "delay": 5},
+        "QueueEnqueueRequestBody",
+        (201, {"jobId": "j1", "success": True}),
+        (),
+    ),
     "services.services_invoke": (
-        {"service_name": "s", "data": {}}, {"serviceName": "s", "data": {"deep": [{"er": None}]}},
-        "ServicesInvokeRequestBody", (200, {"result": {"ok": [1, {"a": None}]}}), ()),
+        {"service_name": "s", "data": {}},
+        {"serviceName": "s", "data": {"deep": [{"er": None}]}},
+        "ServicesInvokeRequestBody",
+        (200, {"result": {"ok": [1, {"a": None}]}}),
+        (),
+    ),
     "storage.storage_upload": (
         {"key": "k", "file": {"file_name": "a.bin", "content": b"\x00\xff\r\n--"}},
-        {"key": "p/é.jpg", "content_type": "image/jpeg",
-         "file": {"file_name": "b.jpg", "content": b"jpeg", "content_type": "image/x-own"}},
-        "StorageUploadRequestBody", (200, {"url": "https://cdn/k"}), ()),
+        {
+            "key": "p/é.jpg",
+            "content_type": "image/jpeg",
+            "file": {"file_name": "b.jpg", "content": b"jpeg", "content_type": "image/x-own"},
+        },
+        "StorageUploadRequestBody",
+        (200, {"url": "https://cdn/k"}),
+        (),
+    ),
 }
 
 # What may differ freely between two good HTTP clients.
-FREE_HEADERS = {"host", "connection", "accept-encoding", "user-agent", "content-length", "transfer-encoding",
-                "x-request-id"}
+FREE_HEADERS = {
+    "host",
+    "connection",
+    "accept-encoding",
+    "user-agent",
+    "content-length",
+    "transfer-encoding",
+    "x-request-id",
+}
 
 
 def good(operation):
@@ -122,6 +179,7 @@ class Side:
 
     def run(self, case, twin=False):
         """One call: what the server saw, what the caller got."""
+
         def call():
             sdk = self.sdk(case.sdk, case.fresh)
             service, _, method = case.operation.partition(".")
@@ -152,6 +210,7 @@ class Side:
             async def leave(sdk=sdk):
                 async with sdk:
                     pass
+
             self.loop.run_until_complete(leave())
 
 
@@ -172,24 +231,35 @@ class Exchange:
     @property
     def sent(self):
         """The decoded JSON of the one request that arrived."""
-        request, = self.requests
+        (request,) = self.requests
         return json.loads(request.body.decode())
 
     def raised(self, *names, text=""):
         """Whether it failed with a class of one of these names (subclasses too), its text holding `text`."""
-        return (self.error is not None and bool(set(names) & {cls.__name__ for cls in type(self.error).__mro__})
-                and text in str(self.error))
+        return (
+            self.error is not None
+            and bool(set(names) & {cls.__name__ for cls in type(self.error).__mro__})
+            and text in str(self.error)
+        )
 
     def refused(self, *texts):
         """Whether a ValueError or TypeError came before anything was sent, its text holding all of these."""
-        return (isinstance(self.error, (ValueError, TypeError)) and not self.requests
-                and not hasattr(self.error, "status_code") and all(text in str(self.error) for text in texts))
+        return (
+            isinstance(self.error, (ValueError, TypeError))
+            and not self.requests
+            and not hasattr(self.error, "status_code")
+            and all(text in str(self.error) for text in texts)
+        )
 
     def __repr__(self):
         return "%s: %s; %d requests %r" % (
             self.side.package.__name__,
-            "returned %r" % (self.value,) if self.error is None else "raised %s: %s" % (
-                type(self.error).__name__, str(self.error)[:300]), len(self.requests), self.requests[:3])
+            "returned %r" % (self.value,)
+            if self.error is None
+            else "raised %s: %s" % (type(self.error).__name__, str(self.error)[:300]),
+            len(self.requests),
+            self.requests[:3],
+        )
 
 
 def describe_request(request):
@@ -198,8 +268,11 @@ def describe_request(request):
     multipart = any(value.startswith("multipart/form-data") for value in request.values("content-type"))
     if multipart:
         headers = [(name, value.partition(";")[0] if name == "content-type" else value) for name, value in headers]
-    return {"line": (request.method, request.target), "headers": headers,
-            "body": request.parts() if multipart else request.body}
+    return {
+        "line": (request.method, request.target),
+        "headers": headers,
+        "body": request.parts() if multipart else request.body,
+    }
 
 
 def describe(value, package):
@@ -235,11 +308,19 @@ def describe_error(error, package, locs=True):
         message, places = printable(error.message), None
         if name == "ResponseValidationError":
             message = message.partition(":")[0]
-            places = (isinstance(error.cause, ValueError), error.cause is error.__cause__,
-                      locations(error.cause) if locs else None)
+            places = (
+                isinstance(error.cause, ValueError),
+                error.cause is error.__cause__,
+                locations(error.cause) if locs else None,
+            )
         return {
-            "class": name, "message": message, "text": printable(str(error)).startswith(message), "cause": places,
-            "status_code": error.status_code, "body": error.body, "headers": sorted(error.headers.items()),
+            "class": name,
+            "message": message,
+            "text": printable(str(error)).startswith(message),
+            "cause": places,
+            "status_code": error.status_code,
+            "body": error.body,
+            "headers": sorted(error.headers.items()),
             # Ours reads the API's error shape wherever it stands, the official SDK only for documented statuses.
             "data": describe(error.data, package) if name == "ErrorResponse" else None,
             "raw": (raw.status_code, raw.text, raw.content, raw.reason_phrase, str(raw.url)),
@@ -266,7 +347,12 @@ def locations(error):
     if not hasattr(error, "errors"):
         return None
     # pydantic adds the members of a union that it tried.
-    return sorted({tuple(str(step) for step in entry["loc"] if step not in ("Unset", "nullable[str]")) for entry in error.errors()})
+    return sorted(
+        {
+            tuple(str(step) for step in entry["loc"] if step not in ("Unset", "nullable[str]"))
+            for entry in error.errors()
+        }
+    )
 
 
 def quick_contexts():
@@ -277,6 +363,7 @@ def quick_contexts():
     def quick(*arguments, **options):
         bundled = set(options) == {"cafile"} and str(options["cafile"]).endswith("cacert.pem")
         return (with_bundle if bundled else create)(*arguments, **options)
+
     return quick
 
 
@@ -319,10 +406,14 @@ class Parity(unittest.TestCase):
         official, ours = self.official.run(case, twin), self.ours.run(case, twin)
         self.assertEqual(official.wire(), ours.wire(), "official != ours, on the wire\n%r\n%r" % (official, ours))
         # Places are the official SDK's only where it gives any.
-        locs = case.locs and not (official.error is not None and locations(official.error) is None
-                                  and locations(getattr(official.error, "cause", None)) is None)
-        self.assertEqual(official.outcome(locs), ours.outcome(locs),
-                         "official != ours, the outcome\n%r\n%r" % (official, ours))
+        locs = case.locs and not (
+            official.error is not None
+            and locations(official.error) is None
+            and locations(getattr(official.error, "cause", None)) is None
+        )
+        self.assertEqual(
+            official.outcome(locs), ours.outcome(locs), "official != ours, the outcome\n%r\n%r" % (official, ours)
+        )
 
     def same_for_any(self, name, strategy, case, examples=250):
         """Whatever hypothesis draws makes a case that is the same on both sides."""
@@ -330,8 +421,14 @@ class Parity(unittest.TestCase):
 
         COUNT["cases"] += 1
         for twin, budget in ((False, examples), (True, examples // 5)):
-            @settings(max_examples=budget, deadline=None, database=None, suppress_health_check=list(HealthCheck),
-                      phases=(Phase.generate, Phase.shrink))
+
+            @settings(
+                max_examples=budget,
+                deadline=None,
+                database=None,
+                suppress_health_check=list(HealthCheck),
+                phases=(Phase.generate, Phase.shrink),
+            )
             @given(strategy)
             def check(drawn):
                 self.compare(case(drawn), twin)
@@ -353,7 +450,7 @@ class Parity(unittest.TestCase):
         `act` is a Case (run both ways) or a function of a Side; the two others are predicates of the Exchange.
         """
         COUNT["differences"] += 1
-        for twin in ((False, True) if isinstance(act, Case) and twins else (False,)):
+        for twin in (False, True) if isinstance(act, Case) and twins else (False,):
             for side, holds in ((self.official, official), (self.ours, ours)):
                 if side is self.ours and SELF_CHECK:
                     continue

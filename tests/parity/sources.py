@@ -1,4 +1,5 @@
 """Odd things to upload."""
+
 import io
 import os
 

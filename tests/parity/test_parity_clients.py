@@ -1,4 +1,5 @@
 """Clients of the user's own, the life of an SDK, the debug log."""
+
 import asyncio
 import json
 import logging
@@ -78,8 +79,17 @@ class Lost(Exception):
 def fakes(package, *replies, **options):
     """An SDK on two fakes, and the fakes."""
     sync, twin = Fake(*replies), AsyncFake(*replies)
-    return package.SDK("key-1", server_url="http://fake/v1", client=sync, async_client=twin,
-                       **dict({"retry_config": None}, **options)), sync, twin
+    return (
+        package.SDK(
+            "key-1",
+            server_url="http://fake/v1",
+            client=sync,
+            async_client=twin,
+            **dict({"retry_config": None}, **options),
+        ),
+        sync,
+        twin,
+    )
 
 
 class Fakes(Parity):
@@ -92,21 +102,30 @@ class Fakes(Parity):
             for twin in (False, True):
                 sdk, *clients = fakes(package, *(replies() if callable(replies) else replies), **options)
                 if twin:
-                    exchange = self.side(package).act(lambda: self.loop.run_until_complete(sdk.cache.cache_get_async(**call)))
+                    exchange = self.side(package).act(
+                        lambda: self.loop.run_until_complete(sdk.cache.cache_get_async(**call))
+                    )
                 else:
                     exchange = self.side(package).act(lambda: sdk.cache.cache_get(**call))
                 answers.append(question(exchange, clients[twin]))
             return answers
+
         self.same_value(name, ask)
 
     def test_what_is_asked_of_them(self):
         def asked(exchange, client):
-            (method, url, options), = client.built
+            ((method, url, options),) = client.built
             content = options["content"]
             headers = {name.lower(): value for name, value in options["headers"].items()}
-            return [method, url, content.decode() if isinstance(content, bytes) else content,
-                    [headers[name] for name in ("x-aerostack-key", "accept", "content-type", "x-own")],
-                    [stream for _, stream in client.sent], exchange.outcome()]
+            return [
+                method,
+                url,
+                content.decode() if isinstance(content, bytes) else content,
+                [headers[name] for name in ("x-aerostack-key", "accept", "content-type", "x-own")],
+                [stream for _, stream in client.sent],
+                exchange.outcome(),
+            ]
+
         self.both("one call", [Reply()], asked, {"request": REQUEST, "http_headers": {"X-Own": "1"}})
 
     def test_every_operation_reaches_them(self):
@@ -118,38 +137,73 @@ class Fakes(Parity):
                 getattr(getattr(sdk, service), method)(request=smallest)
                 seen.append(client.built[0][:2])
             return seen
+
         self.same_value("nine operations", ask)
 
     def test_their_answers(self):
-        for status, text, kind in ((404, "gone", "text/plain"), (500, '{"code":"x"}', "application/json"), (200, "{", "application/json"),
-                                   (200, "ok", "text/html"), (503, "", "text/html")):
-            self.both("%d %s" % (status, text), [Reply(status, text, kind)], lambda exchange, client: [
-                type(exchange.error).__name__, exchange.error.status_code, exchange.error.body, exchange.error.message.partition(":")[0],
-                exchange.error.raw_response.text, exchange.error.headers["content-type"]])
+        for status, text, kind in (
+            (404, "gone", "text/plain"),
+            (500, '{"code":"x"}', "application/json"),
+            (200, "{", "application/json"),
+            (200, "ok", "text/html"),
+            (503, "", "text/html"),
+        ):
+            self.both(
+                "%d %s" % (status, text),
+                [Reply(status, text, kind)],
+                lambda exchange, client: [
+                    type(exchange.error).__name__,
+                    exchange.error.status_code,
+                    exchange.error.body,
+                    exchange.error.message.partition(":")[0],
+                    exchange.error.raw_response.text,
+                    exchange.error.headers["content-type"],
+                ],
+            )
 
     def test_none_is_no_response(self):
         self.both("None", [None], lambda exchange, client: exchange.outcome())
 
     def test_their_errors_pass_through_unchanged(self):
         import httpx
-        for error in (Lost("by the client"), OSError(5, "by the system"), httpx.ConnectError("by httpx"), KeyError("k")):
-            self.both("raises %r" % error, [error], lambda exchange, client: [
-                exchange.error is error, len(client.sent)])
+
+        for error in (
+            Lost("by the client"),
+            OSError(5, "by the system"),
+            httpx.ConnectError("by httpx"),
+            KeyError("k"),
+        ):
+            self.both(
+                "raises %r" % error, [error], lambda exchange, client: [exchange.error is error, len(client.sent)]
+            )
 
     def test_they_are_tried_again(self):
         def config(package):
             return package.utils.RetryConfig("backoff", package.utils.BackoffStrategy(1, 2, 1, 5000), True)
 
         def ask(package):
-            sdk, client, _ = fakes(package, Reply(503, "busy", "text/plain"), Reply(429), Reply(), retry_config=config(package))
+            sdk, client, _ = fakes(
+                package, Reply(503, "busy", "text/plain"), Reply(429), Reply(), retry_config=config(package)
+            )
             exchange = self.side(package).act(lambda: sdk.cache.cache_get(request=REQUEST))
-            return [exchange.outcome(), len(client.built), len(client.sent), len({id(request) for request, _ in client.sent})]
+            return [
+                exchange.outcome(),
+                len(client.built),
+                len(client.sent),
+                len({id(request) for request, _ in client.sent}),
+            ]
+
         self.same_value("three attempts, one request", ask)
 
     def test_a_time_out_is_handed_over_in_seconds(self):
         for options, call in (({}, {"timeout_ms": 2500}), ({"timeout_ms": 2500}, {})):
-            self.both("timeout %r" % call, [Reply()], lambda exchange, client: client.built[0][2].get("timeout"),
-                      dict(call, request=REQUEST), **options)
+            self.both(
+                "timeout %r" % call,
+                [Reply()],
+                lambda exchange, client: client.built[0][2].get("timeout"),
+                dict(call, request=REQUEST),
+                **options,
+            )
 
     def test_they_are_never_closed(self):
         def ask(package):
@@ -160,14 +214,21 @@ class Fakes(Parity):
             async def enter():
                 async with sdk:
                     pass
+
             self.loop.run_until_complete(enter())
             return [sync.closed, twin.closed]
+
         self.same_value("left open", ask)
 
     def test_what_is_no_client_is_refused(self):
-        for name, client in (("object", object()), ("no send", type("Half", (), {"build_request": None, "close": None})())):
+        for name, client in (
+            ("object", object()),
+            ("no send", type("Half", (), {"build_request": None, "close": None})()),
+        ):
             self.same_value("client " + name, lambda package: self.refuses(lambda: package.SDK("key", client=client)))
-            self.same_value("async client " + name, lambda package: self.refuses(lambda: package.SDK("key", async_client=client)))
+            self.same_value(
+                "async client " + name, lambda package: self.refuses(lambda: package.SDK("key", async_client=client))
+            )
 
     @staticmethod
     def refuses(make):
@@ -183,10 +244,22 @@ class RealHttpx(Parity):
 
     def real(self, name, answers=FOUND, client=None, request=None, operation="cache.cache_get", **options):
         import httpx
+
         client = client or {}
-        self.same(Case(name, operation, request or REQUEST, answers, fresh=True, sdk=dict(
-            options, client=Own(lambda package: self.open(httpx.Client(**client))),
-            async_client=Own(lambda package: self.open(httpx.AsyncClient(**client))))))
+        self.same(
+            Case(
+                name,
+                operation,
+                request or REQUEST,
+                answers,
+                fresh=True,
+                sdk=dict(
+                    options,
+                    client=Own(lambda package: self.open(httpx.Client(**client))),
+                    async_client=Own(lambda package: self.open(httpx.AsyncClient(**client))),
+                ),
+            )
+        )
 
     def open(self, client):
         def close():
@@ -194,6 +267,7 @@ class RealHttpx(Parity):
                 self.loop.run_until_complete(client.aclose())
             else:
                 client.close()
+
         self.addCleanup(close)
         return client
 
@@ -203,30 +277,49 @@ class RealHttpx(Parity):
 
     def test_its_own_settings(self):
         import httpx
+
         self.real("headers", client={"headers": {"x-custom-header": "someValue"}})
         self.real("cookies", client={"cookies": {"a": "b"}})
         self.real("auth", client={"auth": ("user", "pw")})
-        self.real("redirects", [Answer(307, "", None, [("Location", "/v1/moved")]), FOUND], client={"follow_redirects": True})
+        self.real(
+            "redirects", [Answer(307, "", None, [("Location", "/v1/moved")]), FOUND], client={"follow_redirects": True}
+        )
         self.real("timeout", client={"timeout": httpx.Timeout(5)})
 
     def test_its_answers(self):
-        for status, body, kind in ((404, "gone", "text/plain"), (500, "é" * 11000, "text/html; charset=utf-8"),
-                                   (200, "{", "application/json"),
-                                   (401, {"code": "AUTH_INVALID_KEY", "message": "m"}, "application/json")):
-            self.real("%d" % status, Answer(status, body, kind, [("X-A", "1"), ("X-A", "2")]),
-                      request={"sql": "s"}, operation="database.db_query")
+        for status, body, kind in (
+            (404, "gone", "text/plain"),
+            (500, "é" * 11000, "text/html; charset=utf-8"),
+            (200, "{", "application/json"),
+            (401, {"code": "AUTH_INVALID_KEY", "message": "m"}, "application/json"),
+        ):
+            self.real(
+                "%d" % status,
+                Answer(status, body, kind, [("X-A", "1"), ("X-A", "2")]),
+                request={"sql": "s"},
+                operation="database.db_query",
+            )
 
     def test_its_errors_are_its_own(self):
         import httpx
+
         with socket.socket() as unused:
             unused.bind(("127.0.0.1", 0))
             url = "http://127.0.0.1:%d" % unused.getsockname()[1]
 
             def ask(package):
                 with httpx.Client() as client:
-                    error = self.side(package).act(
-                        lambda: package.SDK("key", server_url=url, client=client, retry_config=None).cache.cache_get(request=REQUEST)).error
+                    error = (
+                        self.side(package)
+                        .act(
+                            lambda: package.SDK(
+                                "key", server_url=url, client=client, retry_config=None
+                            ).cache.cache_get(request=REQUEST)
+                        )
+                        .error
+                    )
                     return [type(error) is httpx.ConnectError, isinstance(error, package.errors.SDKBaseError)]
+
             self.same_value("refused", ask)
 
     def test_a_mock_transport(self):
@@ -238,27 +331,39 @@ class RealHttpx(Parity):
             def handler(request):
                 seen.append((request.method, str(request.url), request.content, request.headers["x-aerostack-key"]))
                 return httpx.Response(200, json={"exists": False, "value": None})
+
             with httpx.Client(transport=httpx.MockTransport(handler)) as client:
                 value = package.SDK("key", client=client).cache.cache_get(request=REQUEST)
             return [seen, value]
+
         self.same_value("mock transport", ask)
 
     def test_an_upload_streams_through(self):
         with open(__file__, "rb") as file:
-            self.real("file", good("storage.storage_upload"), operation="storage.storage_upload",
-                      request=Own(lambda package: {"key": "k", "file": {"file_name": "a.py", "content": file}}))
+            self.real(
+                "file",
+                good("storage.storage_upload"),
+                operation="storage.storage_upload",
+                request=Own(lambda package: {"key": "k", "file": {"file_name": "a.py", "content": file}}),
+            )
 
     def test_hooks_see_the_same(self):
         import httpx
+
         seen = []
 
         def ask(package):
             del seen[:]
-            with httpx.Client(event_hooks={"request": [lambda request: seen.append(request.url.path)],
-                                           "response": [lambda response: seen.append(response.status_code)]}) as client:
+            with httpx.Client(
+                event_hooks={
+                    "request": [lambda request: seen.append(request.url.path)],
+                    "response": [lambda response: seen.append(response.status_code)],
+                }
+            ) as client:
                 self.server.play([FOUND])
                 package.SDK("key", server_url=self.server.origin, client=client).cache.cache_get(request=REQUEST)
             return list(seen)
+
         self.same_value("event hooks", ask)
 
 
@@ -267,6 +372,7 @@ class Life(Parity):
         def ask(package):
             with package.SDK("key") as sdk:
                 return type(sdk).__name__
+
         self.same_value("with", ask)
 
     def test_each_context_manager_closes_its_half(self):
@@ -282,12 +388,16 @@ class Life(Parity):
             async def enter():
                 async with sdk:
                     return (await sdk.cache.cache_get_async(request=REQUEST)).exists
+
             return [self.loop.run_until_complete(enter()), sdk.cache.cache_get(request=REQUEST).exists]
+
         self.server.play([FOUND])
         for name, ask in (("the async half works on", sync_first), ("the sync half works on", twin_first)):
+
             def played(package):
                 self.server.play([FOUND])
                 return ask(package)
+
             self.same_value(name, played)
 
     def test_many_at_once(self):
@@ -297,19 +407,25 @@ class Life(Parity):
 
             async def many():
                 return await asyncio.gather(*(sdk.cache.cache_get_async(request={"key": str(n)}) for n in range(32)))
+
             return [len(self.loop.run_until_complete(many())), sorted(request.body for request in self.server.requests)]
+
         self.same_value("32 awaited", ask)
 
     def test_many_threads(self):
         def ask(package):
             self.server.play([FOUND])
             sdk, values = self.side(package).sdk({}), []
-            threads = [threading.Thread(target=lambda: values.append(sdk.cache.cache_get(request=REQUEST).exists)) for _ in range(16)]
+            threads = [
+                threading.Thread(target=lambda: values.append(sdk.cache.cache_get(request=REQUEST).exists))
+                for _ in range(16)
+            ]
             for thread in threads:
                 thread.start()
             for thread in threads:
                 thread.join()
             return values
+
         self.same_value("16 threads", ask)
 
     def test_errors_come_at_the_await(self):
@@ -319,6 +435,7 @@ class Life(Parity):
                 return asyncio.iscoroutine(call)
             finally:
                 call.close()
+
         self.same_value("coroutine", ask)
 
     def test_cancelling_comes_back_at_once(self):
@@ -329,6 +446,7 @@ class Life(Parity):
                 self.loop.run_until_complete(asyncio.wait_for(sdk.cache.cache_get_async(request=REQUEST), 0.05))
             except asyncio.TimeoutError:
                 return "cancelled"
+
         self.same_value("wait_for", ask)
 
 
@@ -343,31 +461,51 @@ class Log:
 class Logged(Parity):
     def lines(self, package, answers, **options):
         log = Log()
-        sdk = package.SDK("t0p-s3cret", server_url=self.server.origin + "/v1", debug_logger=log, retry_config=None, **options)
+        sdk = package.SDK(
+            "t0p-s3cret", server_url=self.server.origin + "/v1", debug_logger=log, retry_config=None, **options
+        )
         with sdk:
-            self.side(package).act(lambda: sdk.authentication.auth_signin(request={"email": "e@x", "password": "hunter2"}), answers=answers)
+            self.side(package).act(
+                lambda: sdk.authentication.auth_signin(request={"email": "e@x", "password": "hunter2"}), answers=answers
+            )
         return log.lines
 
 
 class DebugLog(Logged):
     def test_two_lines_for_an_attempt(self):
         for status in (200, 404, 503):
-            self.same_value("%d" % status, lambda package: [
-                line.partition(":")[0] for line in self.lines(package, [Answer(status, {"token": "tok3n"})])])
-        self.same_value("request", lambda package: [
-            text in self.lines(package, [FOUND])[0]
-            for text in ("POST", self.server.origin + "/v1/auth/signin", "e@x", "application/json")])
-        self.same_value("response", lambda package: [
-            text in self.lines(package, [Answer(404, "nothing here", "text/plain")])[1] for text in ("404", "nothing here", "text/plain")])
+            self.same_value(
+                "%d" % status,
+                lambda package: [
+                    line.partition(":")[0] for line in self.lines(package, [Answer(status, {"token": "tok3n"})])
+                ],
+            )
+        self.same_value(
+            "request",
+            lambda package: [
+                text in self.lines(package, [FOUND])[0]
+                for text in ("POST", self.server.origin + "/v1/auth/signin", "e@x", "application/json")
+            ],
+        )
+        self.same_value(
+            "response",
+            lambda package: [
+                text in self.lines(package, [Answer(404, "nothing here", "text/plain")])[1]
+                for text in ("404", "nothing here", "text/plain")
+            ],
+        )
 
     def test_a_real_logger(self):
 
         def ask(package):
             with self.assertLogs("parity", "DEBUG") as seen:
-                with package.SDK("key", server_url=self.server.origin, debug_logger=logging.getLogger("parity"), retry_config=None) as sdk:
+                with package.SDK(
+                    "key", server_url=self.server.origin, debug_logger=logging.getLogger("parity"), retry_config=None
+                ) as sdk:
                     self.server.play([FOUND])
                     sdk.cache.cache_get(request=REQUEST)
             return [record.levelname for record in seen.records if record.name == "parity"]
+
         self.same_value("logging", ask)
 
 
@@ -375,42 +513,70 @@ class OnPurpose(Logged):
     def test_a_log_keeps_secrets(self):
         answer = Answer(200, {"token": "tok3n"}, headers=[("Set-Cookie", "session=c00kie")])
         for secret in ("t0p-s3cret", "hunter2", "tok3n", "c00kie"):
-            self.differs("log of " + secret, "debug logs are pasted into tickets",
-                         lambda side: "\n".join(line for line in self.lines(side.package, [answer])),
-                         lambda exchange: secret in exchange.value, lambda exchange: secret not in exchange.value)
+            self.differs(
+                "log of " + secret,
+                "debug logs are pasted into tickets",
+                lambda side: "\n".join(line for line in self.lines(side.package, [answer])),
+                lambda exchange: secret in exchange.value,
+                lambda exchange: secret not in exchange.value,
+            )
 
     def test_an_unfollowed_redirect_says_where_to(self):
         def call(side):
             sdk, _, _ = fakes(side.package, Reply(301, "", "", location="/v1/moved"))
             return sdk.cache.cache_get(request=REQUEST)
-        self.differs("target of a redirect", "the target is what one asks next", call,
-                     lambda exchange: exchange.raised("SDKError") and "moved" not in exchange.error.message,
-                     lambda exchange: exchange.raised("SDKError", text="Unexpected response received, a redirect to /v1/moved"))
+
+        self.differs(
+            "target of a redirect",
+            "the target is what one asks next",
+            call,
+            lambda exchange: exchange.raised("SDKError") and "moved" not in exchange.error.message,
+            lambda exchange: exchange.raised("SDKError", text="Unexpected response received, a redirect to /v1/moved"),
+        )
 
     def test_a_foreign_clients_own_time_out_stands(self):
         def built(side):
             sdk, client, _ = fakes(side.package, Reply())
             sdk.cache.cache_get(request=REQUEST)
             return client.built[0][2]
-        self.differs("no timeout handed over", "None would switch the client's own off", built,
-                     lambda exchange: exchange.value.get("timeout", 0) is None, lambda exchange: "timeout" not in exchange.value)
+
+        self.differs(
+            "no timeout handed over",
+            "None would switch the client's own off",
+            built,
+            lambda exchange: exchange.value.get("timeout", 0) is None,
+            lambda exchange: "timeout" not in exchange.value,
+        )
 
     def test_an_upload_reaches_a_foreign_client_as_one_stream(self):
         def built(side):
             sdk, client, _ = fakes(side.package, Reply())
             sdk.storage.storage_upload(request={"key": "k", "file": {"file_name": "a", "content": b"x"}})
             return client.built[0][2]
-        self.differs("an upload's content", "no client needs to know multipart", built,
-                     lambda exchange: exchange.value["data"] == {"key": "k"} and exchange.value["files"] == [("file", ("a", b"x"))],
-                     lambda exchange: not exchange.value.get("files") and b"x" in b"".join(exchange.value["content"]))
+
+        self.differs(
+            "an upload's content",
+            "no client needs to know multipart",
+            built,
+            lambda exchange: (
+                exchange.value["data"] == {"key": "k"} and exchange.value["files"] == [("file", ("a", b"x"))]
+            ),
+            lambda exchange: not exchange.value.get("files") and b"x" in b"".join(exchange.value["content"]),
+        )
 
     def test_a_call_after_close_says_so(self):
         def call(side):
             with side.sdk({}, fresh=True) as sdk:
                 pass
             return sdk.cache.cache_get(request=REQUEST)
-        self.differs("after close", "an AttributeError of None tells nobody what happened", call,
-                     lambda exchange: exchange.raised("AttributeError"), lambda exchange: "closed" in str(exchange.error))
+
+        self.differs(
+            "after close",
+            "an AttributeError of None tells nobody what happened",
+            call,
+            lambda exchange: exchange.raised("AttributeError"),
+            lambda exchange: "closed" in str(exchange.error),
+        )
 
     def test_one_sdk_lives_through_many_event_loops(self):
         def call(side):
@@ -419,8 +585,14 @@ class OnPurpose(Logged):
             for _ in range(3):
                 asyncio.run(sdk.cache.cache_get_async(request=REQUEST))
             return "three loops"
-        self.differs("event loops", "notebooks, Lambda and tests run many", call,
-                     lambda exchange: exchange.raised("RuntimeError", text="closed"), lambda exchange: exchange.value == "three loops")
+
+        self.differs(
+            "event loops",
+            "notebooks, Lambda and tests run many",
+            call,
+            lambda exchange: exchange.raised("RuntimeError", text="closed"),
+            lambda exchange: exchange.value == "three loops",
+        )
 
     def test_there_is_a_default_time_out(self):
         def official(side):
@@ -429,6 +601,7 @@ class OnPurpose(Logged):
             def handler(request):
                 limits.append(request.extensions["timeout"])
                 return httpx.Response(200, json={})
+
             limits = []
             with httpx.Client(transport=httpx.MockTransport(handler)) as client:
                 side.package.SDK("key", client=client).cache.cache_get(request=REQUEST)
@@ -438,19 +611,33 @@ class OnPurpose(Logged):
             self.server.play([SILENCE])
             with unittest.mock.patch.object(side.package, "_DEFAULT_TIMEOUT_MS", 60):
                 return side.sdk({}).cache.cache_get(request=REQUEST)
-        self.differs("default timeout", "a silent server must not hang a program for ever",
-                     lambda side: (official if side is self.official else ours)(side),
-                     lambda exchange: exchange.value == {None}, lambda exchange: exchange.raised("TimeoutException"))
+
+        self.differs(
+            "default timeout",
+            "a silent server must not hang a program for ever",
+            lambda side: (official if side is self.official else ours)(side),
+            lambda exchange: exchange.value == {None},
+            lambda exchange: exchange.raised("TimeoutException"),
+        )
 
     def test_an_awaited_upload_reads_in_a_thread_of_its_own(self):
         def readers(side):
             seen = set()
             source = one_way(b"slow disk", lambda: seen.add(threading.current_thread()))
-            self.loop.run_until_complete(side.sdk({}).storage.storage_upload_async(
-                request={"key": "k", "file": {"file_name": "a", "content": source}}))
+            self.loop.run_until_complete(
+                side.sdk({}).storage.storage_upload_async(
+                    request={"key": "k", "file": {"file_name": "a", "content": source}}
+                )
+            )
             return threading.current_thread() in seen
-        self.differs("slow disk", "a slow disk must not hold the event loop", readers,
-                     lambda exchange: exchange.value is True, lambda exchange: exchange.value is False)
+
+        self.differs(
+            "slow disk",
+            "a slow disk must not hold the event loop",
+            readers,
+            lambda exchange: exchange.value is True,
+            lambda exchange: exchange.value is False,
+        )
 
 
 if __name__ == "__main__":

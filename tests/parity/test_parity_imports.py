@@ -1,4 +1,5 @@
 """The official import paths, at run time and in the eyes of type checkers, wherever the one file lies."""
+
 import importlib.util
 import json
 import os
@@ -13,8 +14,11 @@ from tests.parity import OURS, SELF_CHECK
 from tests.parity.beside import COUNT
 
 # module -> where its file lies
-PLACES = {"aerostack": "aerostack.py", "aerostack_lite": "aerostack_lite.py",
-          "mypkg._vendor.aerostack_lite": os.path.join("mypkg", "_vendor", "aerostack_lite.py")}
+PLACES = {
+    "aerostack": "aerostack.py",
+    "aerostack_lite": "aerostack_lite.py",
+    "mypkg._vendor.aerostack_lite": os.path.join("mypkg", "_vendor", "aerostack_lite.py"),
+}
 
 # Each runs in an interpreter that has not seen the module yet.
 PROGRAMS = [
@@ -79,8 +83,14 @@ class OneFile(InAFolder):
 
     def run_python(self, program):
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-        return subprocess.run([sys.executable, "-S", "-W", "error", "-c", program], cwd=self.folder, env=environment,
-                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60)
+        return subprocess.run(
+            [sys.executable, "-S", "-W", "error", "-c", program],
+            cwd=self.folder,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            timeout=60,
+        )
 
     def test_every_official_import_path(self):
         self.put(*PLACES)
@@ -92,22 +102,26 @@ class OneFile(InAFolder):
     def test_a_package_that_vendors_it_imports_it_relatively(self):
         self.put("mypkg._vendor.aerostack_lite")
         with open(os.path.join(self.folder, "mypkg", "work.py"), "w") as file:
-            file.write("from ._vendor.aerostack_lite import SDK, errors\nfrom ._vendor.aerostack_lite.utils import RetryConfig\n"
-                       "from ._vendor.aerostack_lite.models import Role\nassert errors.SDKError and RetryConfig and Role and SDK\n")
+            file.write(
+                "from ._vendor.aerostack_lite import SDK, errors\nfrom ._vendor.aerostack_lite.utils import RetryConfig\n"
+                "from ._vendor.aerostack_lite.models import Role\nassert errors.SDKError and RetryConfig and Role and SDK\n"
+            )
         run = self.run_python("import mypkg.work")
         self.assertEqual((run.returncode, run.stderr.decode()), (0, ""))
 
     def test_two_copies_live_side_by_side(self):
         self.put(*PLACES)
-        run = self.run_python("import aerostack.errors, aerostack_lite.errors, mypkg._vendor.aerostack_lite as third\n"
-                              "from mypkg._vendor.aerostack_lite.errors import SDKError\n"
-                              "assert len({aerostack.errors.SDKError, aerostack_lite.errors.SDKError, third.errors.SDKError}) == 3\n"
-                              "assert SDKError is third.errors.SDKError")
+        run = self.run_python(
+            "import aerostack.errors, aerostack_lite.errors, mypkg._vendor.aerostack_lite as third\n"
+            "from mypkg._vendor.aerostack_lite.errors import SDKError\n"
+            "assert len({aerostack.errors.SDKError, aerostack_lite.errors.SDKError, third.errors.SDKError}) == 3\n"
+            "assert SDKError is third.errors.SDKError"
+        )
         self.assertEqual((run.returncode, run.stderr.decode()), (0, ""))
 
 
 # A caller's program. `reveal_type` lines end in what a checker must see; lines that end in `# refused` must be refused.
-CALLER = '''
+CALLER = """
 import asyncio
 from {name} import SDK, errors, models, utils
 
@@ -179,7 +193,7 @@ utils.Nonsense  # refused
 utils.RetryConfig("backoff")  # refused
 SDK(5)  # refused
 SDK("key", server_idx="1")  # refused
-'''
+"""
 
 
 class Checkers(InAFolder):
@@ -210,8 +224,23 @@ class Checkers(InAFolder):
     @unittest.skipUnless(importlib.util.find_spec("mypy"), "needs mypy")
     def test_mypy(self):
         COUNT["cases"] += CALLER.count("  # ") * len(PLACES)
-        run = subprocess.run([sys.executable, "-m", "mypy", "--strict", "--no-error-summary", "--no-pretty", "--cache-dir", os.devnull,
-                              *self.programs()], cwd=self.folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=300)
+        run = subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "mypy",
+                "--strict",
+                "--no-error-summary",
+                "--no-pretty",
+                "--cache-dir",
+                os.devnull,
+                *self.programs(),
+            ],
+            cwd=self.folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=300,
+        )
         revealed, refused = {}, {}
         for file, line, kind, text in re.findall(r"^(caller\d\.py):(\d+): (\w+): (.*)$", run.stdout.decode(), re.M):
             if "Revealed type is" in text:
@@ -224,8 +253,13 @@ class Checkers(InAFolder):
     @unittest.skipUnless(importlib.util.find_spec("pyright"), "needs pyright")
     def test_pyright(self):
         COUNT["cases"] += CALLER.count("  # ") * len(PLACES)
-        run = subprocess.run([sys.executable, "-m", "pyright", "--outputjson", *self.programs()], cwd=self.folder,
-                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=300)
+        run = subprocess.run(
+            [sys.executable, "-m", "pyright", "--outputjson", *self.programs()],
+            cwd=self.folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            timeout=300,
+        )
         revealed, refused = {}, {}
         for found in json.loads(run.stdout.decode())["generalDiagnostics"]:
             place = os.path.basename(found["file"]), found["range"]["start"]["line"] + 1

@@ -2,6 +2,7 @@
 
 The README comes from AEROSTACK_OFFICIAL_README, or out of the sdist that pip downloads.
 """
+
 import glob
 import os
 import re
@@ -45,17 +46,37 @@ BLOCKS = [
     ("# Asynchronous Example", ["/production/ai/chat"], "response='hi'", None),
     ("from aerostack import SDK\n\nwith", ["/production/ai/chat"], "response='hi'", None),
     ("from aerostack import SDK\n\nwith", ["/production/storage/upload"], "url='https://cdn/x'", None),
-    ("from aerostack import SDK\nfrom aerostack.utils", ["/production/ai/chat"], "response='hi'",
-     ("a positional argument after a keyword is no Python: the request goes by position, too", "ai_chat(request={", "ai_chat({")),
+    (
+        "from aerostack import SDK\nfrom aerostack.utils",
+        ["/production/ai/chat"],
+        "response='hi'",
+        (
+            "a positional argument after a keyword is no Python: the request goes by position, too",
+            "ai_chat(request={",
+            "ai_chat({",
+        ),
+    ),
     ("from aerostack import SDK\nfrom aerostack.utils", ["/production/ai/chat"], "response='hi'", None),
     ("from aerostack import SDK, errors", ["/production/auth/signin"], "no such user", None),
     ("from aerostack import SDK\n\nwith SDK(\n    server_idx", ["/production/ai/chat"], "response='hi'", None),
     ("from aerostack import SDK\n\nwith SDK(\n    server_url", ["/v1/ai/chat"], "response='hi'", None),
     ("from aerostack import SDK\nimport httpx", [], "", None),
-    ("from aerostack import SDK\nfrom aerostack.httpclient", [], "",
-     ("it never imports the names of its annotations", "import httpx\n", "import httpx\nfrom typing import Any, Optional, Union\n")),
-    ("from aerostack import SDK\ndef main", [], "",
-     ("a body of only a comment is no Python", "# Rest of application here...", "pass")),
+    (
+        "from aerostack import SDK\nfrom aerostack.httpclient",
+        [],
+        "",
+        (
+            "it never imports the names of its annotations",
+            "import httpx\n",
+            "import httpx\nfrom typing import Any, Optional, Union\n",
+        ),
+    ),
+    (
+        "from aerostack import SDK\ndef main",
+        [],
+        "",
+        ("a body of only a comment is no Python", "# Rest of application here...", "pass"),
+    ),
     ("from aerostack import SDK\nimport logging", [], "", None),
 ]
 # Those without a key work in ours alone: AEROSTACK_API_KEY is set.
@@ -69,8 +90,19 @@ def official_readme():
         with open(path, encoding="utf-8") as file:
             return file.read(), ""
     with tempfile.TemporaryDirectory() as folder:
-        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", "aerostack", "--dest", folder,
-               "aerostack==0.1.2"]
+        pip = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--no-deps",
+            "--no-binary",
+            "aerostack",
+            "--dest",
+            folder,
+            "aerostack==0.1.2",
+        ]
         try:
             subprocess.run(pip, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60)
         except subprocess.TimeoutExpired:
@@ -96,14 +128,23 @@ class TheOfficialReadme(unittest.TestCase):
             server.play([answer])
             if ours:
                 shutil.copy(OURS.__file__, os.path.join(folder, "aerostack.py"))
-            for name, content in (("block.py", block), ("example.file", "jpeg"),
-                                  ("sitecustomize.py", PRELUDE.format(origin=server.origin, port=server.port))):
+            for name, content in (
+                ("block.py", block),
+                ("example.file", "jpeg"),
+                ("sitecustomize.py", PRELUDE.format(origin=server.origin, port=server.port)),
+            ):
                 with open(os.path.join(folder, name), "w", encoding="utf-8") as file:
                     file.write(content)
             environment = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
             environment.update(PYTHONPATH=folder, AEROSTACK_API_KEY="<YOUR_API_KEY_HERE>", PYTHONIOENCODING="utf-8")
-            run = subprocess.run([sys.executable, "block.py"], cwd=folder, env=environment, timeout=60,
-                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            run = subprocess.run(
+                [sys.executable, "block.py"],
+                cwd=folder,
+                env=environment,
+                timeout=60,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+            )
             return run.returncode, run.stdout.decode(), run.stderr.decode(), list(server.requests)
 
     def test_has_the_blocks_that_we_know(self):
@@ -129,8 +170,10 @@ class TheOfficialReadme(unittest.TestCase):
                     self.assertEqual(request.values("x-aerostack-key"), ["<YOUR_API_KEY_HERE>"])
                 if meant is None and number not in KEYLESS and number in (1, 2, 4, 7):
                     _, _, _, official = self.run_block(block, False, answer)
-                    self.assertEqual([describe_request(request) for request in official],
-                                     [describe_request(request) for request in requests])
+                    self.assertEqual(
+                        [describe_request(request) for request in official],
+                        [describe_request(request) for request in requests],
+                    )
 
     def test_the_blocks_that_do_not_run_with_the_official_sdk(self):
         for number in sorted(KEYLESS | {number for number, row in enumerate(BLOCKS) if row[3]}):

@@ -1,4 +1,5 @@
 """What a request may be: accepted, coerced, or refused before anything is sent."""
+
 import collections
 import datetime as dt
 import decimal
@@ -36,13 +37,21 @@ class TheWholeRequest(Parity):
     def test_something_else_than_a_mapping_or_the_right_model_is_refused(self):
         for operation in OPERATIONS:
             for request in ("text", ["list"], None, 5, (("key", "k"),), b"{}", Stranger()):
-                self.same(Case("request %s" % type(request).__name__, operation, Own(lambda package: request), locs=False))
+                self.same(
+                    Case("request %s" % type(request).__name__, operation, Own(lambda package: request), locs=False)
+                )
 
     def test_the_model_of_another_operation_is_refused(self):
         for operation in OPERATIONS:
             if operation not in ("cache.cache_get", "storage.storage_upload"):
-                self.same(Case("foreign model", operation,
-                               Own(lambda package: package.models.CacheGetRequestBody(key="k")), locs=False))
+                self.same(
+                    Case(
+                        "foreign model",
+                        operation,
+                        Own(lambda package: package.models.CacheGetRequestBody(key="k")),
+                        locs=False,
+                    )
+                )
 
     def test_each_missing_field_is_named(self):
         for operation, (smallest, _, _, _, _) in OPERATIONS.items():
@@ -54,45 +63,111 @@ class TheWholeRequest(Parity):
         self.same(
             Case("both names", "services.services_invoke", {"service_name": "own", "serviceName": "wire", "data": {}}),
             Case("own name, bad", "services.services_invoke", {"service_name": 5, "data": {}}),
-            Case("both names, the wire's bad", "services.services_invoke", {"service_name": "own", "serviceName": 1, "data": {}}))
+            Case(
+                "both names, the wire's bad",
+                "services.services_invoke",
+                {"service_name": "own", "serviceName": 1, "data": {}},
+            ),
+        )
 
 
 class TextFields(Parity):
     def test_what_passes_for_text(self):
         for value in ("", "a", Name.A, b"abc", "é".encode(), bytearray(b"abc")):
-            self.same(Case(repr(value), "cache.cache_get", {"key": value}),
-                      Case(repr(value), "database.db_query", {"sql": value}))
+            self.same(
+                Case(repr(value), "cache.cache_get", {"key": value}),
+                Case(repr(value), "database.db_query", {"sql": value}),
+            )
 
     def test_what_does_not(self):
         for value in (1, True, None, 1.5, decimal.Decimal("1"), [], {}, b"\xff", dt.date(2024, 1, 2), object):
-            self.same(Case(repr(value), "cache.cache_get", {"key": value}),
-                      Case(repr(value), "ai.ai_chat", {"messages": [{"content": "ok"}, {"content": value}]})
-                      if value is not None else Case("sql None", "database.db_query", {"sql": None}))
+            self.same(
+                Case(repr(value), "cache.cache_get", {"key": value}),
+                Case(repr(value), "ai.ai_chat", {"messages": [{"content": "ok"}, {"content": value}]})
+                if value is not None
+                else Case("sql None", "database.db_query", {"sql": None}),
+            )
 
 
 class NumberFields(Parity):
     def test_what_passes_for_a_whole_number(self):
-        for value in (0, -1, 10 ** 30, True, False, 5.0, -0.0, 2.0 ** 62, decimal.Decimal("5"), decimal.Decimal("5.0"),
-                      fractions.Fraction(10, 2), Level.TWO, Indexed(), b"5", "5", " 5 ", "+5", "-5", "05", "5.0", "5.000",
-                      "1_000", "9" * 400, "-0"):
+        for value in (
+            0,
+            -1,
+            10**30,
+            True,
+            False,
+            5.0,
+            -0.0,
+            2.0**62,
+            decimal.Decimal("5"),
+            decimal.Decimal("5.0"),
+            fractions.Fraction(10, 2),
+            Level.TWO,
+            Indexed(),
+            b"5",
+            "5",
+            " 5 ",
+            "+5",
+            "-5",
+            "05",
+            "5.0",
+            "5.000",
+            "1_000",
+            "9" * 400,
+            "-0",
+        ):
             self.same(Case(repr(value)[:30], "cache.cache_set", {"key": "k", "value": 1, "ttl": value}))
         self.same(Case("text", "queue.queue_enqueue", {"type": "t", "data": {}, "delay": "12"}))
 
     def test_what_does_not(self):
-        for value in ("5.5", "1e3", "0x10", "", "5.", ".0", "_5", "1__0", "5_", "\u0665", "five", 5.5, float("nan"), float("inf"),
-                      1e20, [], {}, dt.timedelta(1), 1j, b"\xff", decimal.Decimal("5.5"), decimal.Decimal("NaN"),
-                      fractions.Fraction(1, 3), "--5", "+ 5", Name.A):
+        for value in (
+            "5.5",
+            "1e3",
+            "0x10",
+            "",
+            "5.",
+            ".0",
+            "_5",
+            "1__0",
+            "5_",
+            "\u0665",
+            "five",
+            5.5,
+            float("nan"),
+            float("inf"),
+            1e20,
+            [],
+            {},
+            dt.timedelta(1),
+            1j,
+            b"\xff",
+            decimal.Decimal("5.5"),
+            decimal.Decimal("NaN"),
+            fractions.Fraction(1, 3),
+            "--5",
+            "+ 5",
+            Name.A,
+        ):
             self.same(Case(repr(value), "cache.cache_set", {"key": "k", "value": 1, "ttl": value}))
         self.same(Case("text", "queue.queue_enqueue", {"type": "t", "data": {}, "delay": "soon"}))
 
 
 class ListsAndDicts(Parity):
     def test_what_passes_for_a_list(self):
-        for name, params in (("list", lambda: [1]), ("tuple", lambda: (1, 2)), ("set", lambda: {1}),
-                             ("frozenset", lambda: frozenset([1])), ("deque", lambda: collections.deque([1])),
-                             ("range", lambda: range(3)), ("generator", lambda: (n for n in "ab")),
-                             ("keys", lambda: {"a": 1}.keys()), ("values", lambda: {"a": 1}.values()),
-                             ("items", lambda: {"a": 1}.items()), ("empty", lambda: [])):
+        for name, params in (
+            ("list", lambda: [1]),
+            ("tuple", lambda: (1, 2)),
+            ("set", lambda: {1}),
+            ("frozenset", lambda: frozenset([1])),
+            ("deque", lambda: collections.deque([1])),
+            ("range", lambda: range(3)),
+            ("generator", lambda: (n for n in "ab")),
+            ("keys", lambda: {"a": 1}.keys()),
+            ("values", lambda: {"a": 1}.values()),
+            ("items", lambda: {"a": 1}.items()),
+            ("empty", lambda: []),
+        ):
             self.same(Case(name, "database.db_query", Own(lambda package: {"sql": "s", "params": params()})))
 
     def test_what_does_not_pass_for_a_list(self):
@@ -102,17 +177,35 @@ class ListsAndDicts(Parity):
             self.same(Case(repr(messages), "ai.ai_chat", {"messages": messages}))
 
     def test_what_passes_for_a_dict(self):
-        for data in ({}, {"a": 1}, types.MappingProxyType({"a": 1}), collections.UserDict(a=1), collections.OrderedDict(a=1),
-                     collections.ChainMap({"a": 1}), collections.Counter("a"), {Name.A: 1}, {b"k": 1}):
-            self.same(Case(repr(data), "services.services_invoke", Own(lambda package: {"serviceName": "s", "data": data})))
+        for data in (
+            {},
+            {"a": 1},
+            types.MappingProxyType({"a": 1}),
+            collections.UserDict(a=1),
+            collections.OrderedDict(a=1),
+            collections.ChainMap({"a": 1}),
+            collections.Counter("a"),
+            {Name.A: 1},
+            {b"k": 1},
+        ):
+            self.same(
+                Case(repr(data), "services.services_invoke", Own(lambda package: {"serviceName": "s", "data": data}))
+            )
 
     def test_what_does_not_pass_for_a_dict(self):
         for data in ([], [("a", 1)], "{}", b"{}", 5, None, {1: 1}, {None: 1}, {"a": 1, 2: 2, 3.0: 3}, object):
-            self.same(Case(repr(data), "services.services_invoke", Own(lambda package: {"serviceName": "s", "data": data})),
-                      Case(repr(data), "queue.queue_enqueue", Own(lambda package: {"type": "s", "data": data})))
+            self.same(
+                Case(repr(data), "services.services_invoke", Own(lambda package: {"serviceName": "s", "data": data})),
+                Case(repr(data), "queue.queue_enqueue", Own(lambda package: {"type": "s", "data": data})),
+            )
             if data is not None:
-                self.same(Case(repr(data), "authentication.auth_signup", Own(lambda package: dict(
-                    email="e", password="p", metadata=data))))
+                self.same(
+                    Case(
+                        repr(data),
+                        "authentication.auth_signup",
+                        Own(lambda package: dict(email="e", password="p", metadata=data)),
+                    )
+                )
 
 
 class Messages(Parity):
@@ -122,61 +215,107 @@ class Messages(Parity):
 
     def test_roles_and_members(self):
         for role in ("system", "user", "assistant"):
-            self.same(Case(role, "ai.ai_chat", {"messages": [{"role": role}]}),
-                      Case("member " + role, "ai.ai_chat",
-                           Own(lambda package: {"messages": [{"role": package.models.Role(role)}]})))
+            self.same(
+                Case(role, "ai.ai_chat", {"messages": [{"role": role}]}),
+                Case(
+                    "member " + role,
+                    "ai.ai_chat",
+                    Own(lambda package: {"messages": [{"role": package.models.Role(role)}]}),
+                ),
+            )
         for role in (1, [], True):
             self.same(Case(repr(role), "ai.ai_chat", {"messages": [{"role": role}]}))
 
     def test_other_iterables_of_messages(self):
-        self.same(Case("tuple", "ai.ai_chat", {"messages": ({"role": "user"},)}),
-                  Case("generator", "ai.ai_chat", Own(lambda package: {"messages": ({"content": text} for text in "ab")})),
-                  Case("mapping", "ai.ai_chat", {"messages": [types.MappingProxyType({"role": "user"})]}))
+        self.same(
+            Case("tuple", "ai.ai_chat", {"messages": ({"role": "user"},)}),
+            Case("generator", "ai.ai_chat", Own(lambda package: {"messages": ({"content": text} for text in "ab")})),
+            Case("mapping", "ai.ai_chat", {"messages": [types.MappingProxyType({"role": "user"})]}),
+        )
 
     def test_whatever_hypothesis_thinks_of(self):
         from hypothesis import strategies as st
 
-        anything = st.one_of(st.none(), st.booleans(), st.integers(), st.text(max_size=3), st.binary(max_size=3),
-                             st.floats(allow_nan=False, allow_infinity=False), st.lists(st.integers(), max_size=2),
-                             st.dictionaries(st.text(max_size=2), st.integers(), max_size=2))
+        anything = st.one_of(
+            st.none(),
+            st.booleans(),
+            st.integers(),
+            st.text(max_size=3),
+            st.binary(max_size=3),
+            st.floats(allow_nan=False, allow_infinity=False),
+            st.lists(st.integers(), max_size=2),
+            st.dictionaries(st.text(max_size=2), st.integers(), max_size=2),
+        )
 
         def request(required, **optional):
-            return st.fixed_dictionaries(required).flatmap(lambda fields: st.dictionaries(
-                st.sampled_from(sorted(optional)), anything, max_size=len(optional)).map(
-                    lambda more: dict(fields, **more)) if optional else st.just(fields))
+            return st.fixed_dictionaries(required).flatmap(
+                lambda fields: (
+                    st.dictionaries(st.sampled_from(sorted(optional)), anything, max_size=len(optional)).map(
+                        lambda more: dict(fields, **more)
+                    )
+                    if optional
+                    else st.just(fields)
+                )
+            )
 
-        self.same_for_any("any sign-up", request({"email": anything}, password=anything, name=anything, metadata=anything),
-                          lambda drawn: Case("", "authentication.auth_signup", drawn), examples=150)
-        self.same_for_any("any job", request({"type": anything}, data=anything, delay=anything),
-                          lambda drawn: Case("", "queue.queue_enqueue", drawn), examples=150)
-        self.same_for_any("any number text", st.text("0123456789+-_. e\t", max_size=6).filter(
-            lambda text: not re.match(r"\s*[+-]?0[0_]*[-_]", text)),
-                          lambda drawn: Case("", "cache.cache_set", {"key": "k", "value": 0, "ttl": drawn}), examples=200)
+        self.same_for_any(
+            "any sign-up",
+            request({"email": anything}, password=anything, name=anything, metadata=anything),
+            lambda drawn: Case("", "authentication.auth_signup", drawn),
+            examples=150,
+        )
+        self.same_for_any(
+            "any job",
+            request({"type": anything}, data=anything, delay=anything),
+            lambda drawn: Case("", "queue.queue_enqueue", drawn),
+            examples=150,
+        )
+        self.same_for_any(
+            "any number text",
+            st.text("0123456789+-_. e\t", max_size=6).filter(lambda text: not re.match(r"\s*[+-]?0[0_]*[-_]", text)),
+            lambda drawn: Case("", "cache.cache_set", {"key": "k", "value": 0, "ttl": drawn}),
+            examples=200,
+        )
 
 
 class OnPurpose(Parity):
     def test_any_text_passes_for_a_role(self):
         for role in ("USER", "tool", ""):
-            self.differs("role %r" % role, "a role unknown to us is the server's to judge",
-                         Case("", "ai.ai_chat", {"messages": [{"role": role}]}),
-                         lambda exchange: exchange.refused("role"),
-                         lambda exchange: exchange.sent == {"messages": [{"role": role}]})
+            self.differs(
+                "role %r" % role,
+                "a role unknown to us is the server's to judge",
+                Case("", "ai.ai_chat", {"messages": [{"role": role}]}),
+                lambda exchange: exchange.refused("role"),
+                lambda exchange: exchange.sent == {"messages": [{"role": role}]},
+            )
 
     def test_a_number_is_no_text(self):
-        self.differs("IntEnum as a text", "any other number is refused", Case("", "cache.cache_get", {"key": Level.TWO}),
-                     lambda exchange: exchange.sent == {"key": "2"}, lambda exchange: exchange.refused("key"))
+        self.differs(
+            "IntEnum as a text",
+            "any other number is refused",
+            Case("", "cache.cache_get", {"key": Level.TWO}),
+            lambda exchange: exchange.sent == {"key": "2"},
+            lambda exchange: exchange.refused("key"),
+        )
 
     def test_a_minus_inside_is_no_number(self):
         for text, misread in (("0-5", -5), ("000-1", -1), ("0__5", 5)):
-            self.differs("number %r" % text, "pydantic reads on after leading zeros",
-                         Case("", "cache.cache_set", {"key": "k", "value": 1, "ttl": text}),
-                         lambda exchange: exchange.sent["ttl"] == misread, lambda exchange: exchange.refused("ttl"))
+            self.differs(
+                "number %r" % text,
+                "pydantic reads on after leading zeros",
+                Case("", "cache.cache_set", {"key": "k", "value": 1, "ttl": text}),
+                lambda exchange: exchange.sent["ttl"] == misread,
+                lambda exchange: exchange.refused("ttl"),
+            )
 
     def test_the_upload_refuses_a_foreign_model(self):
-        self.differs("upload of a foreign model", "an empty POST must not pass for an upload",
-                     Case("", "storage.storage_upload", Own(lambda package: package.models.CacheGetRequestBody(key="k"))),
-                     lambda exchange: exchange.error is None and exchange.requests[0].body == b"",
-                     lambda exchange: exchange.refused())
+        self.differs(
+            "upload of a foreign model",
+            "an empty POST must not pass for an upload",
+            Case("", "storage.storage_upload", Own(lambda package: package.models.CacheGetRequestBody(key="k"))),
+            lambda exchange: exchange.error is None and exchange.requests[0].body == b"",
+            lambda exchange: exchange.refused(),
+        )
 
     def test_a_changed_model_is_checked_again(self):
         def changed(**fields):
@@ -185,18 +324,33 @@ class OnPurpose(Parity):
                 for name, value in fields.items():
                     setattr(request, name, value)
                 return request
+
             return Case("", "cache.cache_set", Own(build))
-        self.differs("bad ttl", "what is wrong at birth is wrong later", changed(ttl="abc"),
-                     lambda exchange: exchange.sent["ttl"] == "abc", lambda exchange: exchange.refused("ttl"))
-        self.differs("no key", "a required field stays required", changed(key=None),
-                     lambda exchange: exchange.error is None, lambda exchange: exchange.refused("key"))
+
+        self.differs(
+            "bad ttl",
+            "what is wrong at birth is wrong later",
+            changed(ttl="abc"),
+            lambda exchange: exchange.sent["ttl"] == "abc",
+            lambda exchange: exchange.refused("ttl"),
+        )
+        self.differs(
+            "no key",
+            "a required field stays required",
+            changed(key=None),
+            lambda exchange: exchange.error is None,
+            lambda exchange: exchange.refused("key"),
+        )
 
     def test_a_refusal_does_not_quote_secrets(self):
         request = {"email": "a@b.c", "password": ["hunter2"]}
-        self.differs("password in a refusal", "logs are read by others",
-                     Case("", "authentication.auth_signin", request),
-                     lambda exchange: exchange.refused("hunter2"),
-                     lambda exchange: exchange.refused("password") and "hunter2" not in str(exchange.error))
+        self.differs(
+            "password in a refusal",
+            "logs are read by others",
+            Case("", "authentication.auth_signin", request),
+            lambda exchange: exchange.refused("hunter2"),
+            lambda exchange: exchange.refused("password") and "hunter2" not in str(exchange.error),
+        )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
 """What comes back: the same body becomes the same model, or the same error."""
+
 import unittest
 
 from tests.parity.beside import OPERATIONS, Case, Parity
@@ -26,8 +27,15 @@ def query(name, body, **answer):
 class EveryOperation(Parity):
     def test_good_and_odd_bodies(self):
         for operation, (smallest, _, _, (status, body), _) in OPERATIONS.items():
-            for name, answer in (("documented", body), ("empty", {}), ("nulls", dict.fromkeys(body)),
-                                 ("a list", []), ("a text", "x"), ("null", b"null"), ("a number", 5)):
+            for name, answer in (
+                ("documented", body),
+                ("empty", {}),
+                ("nulls", dict.fromkeys(body)),
+                ("a list", []),
+                ("a text", "x"),
+                ("null", b"null"),
+                ("a number", 5),
+            ):
                 self.same(Case(name, operation, smallest, Answer(status, answer)))
 
     def test_each_field_of_a_wrong_type(self):
@@ -39,26 +47,95 @@ class EveryOperation(Parity):
 
 class Fields(Parity):
     def test_missing_is_not_null(self):
-        self.same(lookup("value missing", {"exists": True}), lookup("value null", {"value": None}),
-                  signin("name missing", {"user": {}}), signin("name null", {"user": {"name": None}}),
-                  signin("user null", {"user": None}))
+        self.same(
+            lookup("value missing", {"exists": True}),
+            lookup("value null", {"value": None}),
+            signin("name missing", {"user": {}}),
+            signin("name null", {"user": {"name": None}}),
+            signin("user null", {"user": None}),
+        )
 
     def test_our_own_spelling_is_understood_and_the_wire_name_wins(self):
-        self.same(signin("own", {"expires_at": "2030-01-01T00:00:00Z"}),
-                  signin("both", {"expires_at": "2030-01-01T00:00:00Z", "expiresAt": "2031-01-01T00:00:00Z"}),
-                  signin("both, wire null", {"expires_at": "2030-01-01T00:00:00Z", "expiresAt": None}),
-                  signin("user", {"user": {"created_at": "2030-01-01T00:00:00Z"}}), signin("own, bad", {"expires_at": "soon"}),
-                  Case("job", "queue.queue_enqueue", {"type": "t", "data": {}}, Answer(201, {"job_id": "own"})))
+        self.same(
+            signin("own", {"expires_at": "2030-01-01T00:00:00Z"}),
+            signin("both", {"expires_at": "2030-01-01T00:00:00Z", "expiresAt": "2031-01-01T00:00:00Z"}),
+            signin("both, wire null", {"expires_at": "2030-01-01T00:00:00Z", "expiresAt": None}),
+            signin("user", {"user": {"created_at": "2030-01-01T00:00:00Z"}}),
+            signin("own, bad", {"expires_at": "soon"}),
+            Case("job", "queue.queue_enqueue", {"type": "t", "data": {}}, Answer(201, {"job_id": "own"})),
+        )
 
     def test_bool(self):
-        for value in (True, False, 0, 1, 0.0, 1.0, -0.0, "true", "True", "TRUE", "yes", "Y", "on", "t", "1", "false", "no", "N",
-                      "off", "F", "0", " true ", "2", "", "maybe", 2, -1, 0.5, [], {}, "tru"):
+        for value in (
+            True,
+            False,
+            0,
+            1,
+            0.0,
+            1.0,
+            -0.0,
+            "true",
+            "True",
+            "TRUE",
+            "yes",
+            "Y",
+            "on",
+            "t",
+            "1",
+            "false",
+            "no",
+            "N",
+            "off",
+            "F",
+            "0",
+            " true ",
+            "2",
+            "",
+            "maybe",
+            2,
+            -1,
+            0.5,
+            [],
+            {},
+            "tru",
+        ):
             self.same(lookup("exists = %r" % (value,), {"exists": value}))
 
     def test_int(self):
-        for text in ("0", "-1", "9007199254740993", "18446744073709551616", "1" * 60, "1.0", "-0.0", "1e3", "1E2", "true", "false",
-                     '"1"', '"1.0"', '" 1 "', '"+1"', '"-1"', '"1_000"', '"01"', "9007199254740993.0", "1.5", "1e20", "1e400",
-                     '"1.5"', '"1e3"', '""', '"0x1"', '"one"', "[]", "{}", '"1."', '".5"', '"' + "9" * 400 + '"'):
+        for text in (
+            "0",
+            "-1",
+            "9007199254740993",
+            "18446744073709551616",
+            "1" * 60,
+            "1.0",
+            "-0.0",
+            "1e3",
+            "1E2",
+            "true",
+            "false",
+            '"1"',
+            '"1.0"',
+            '" 1 "',
+            '"+1"',
+            '"-1"',
+            '"1_000"',
+            '"01"',
+            "9007199254740993.0",
+            "1.5",
+            "1e20",
+            "1e400",
+            '"1.5"',
+            '"1e3"',
+            '""',
+            '"0x1"',
+            '"one"',
+            "[]",
+            "{}",
+            '"1."',
+            '".5"',
+            '"' + "9" * 400 + '"',
+        ):
             self.same(query("count = %s" % text[:30], '{"count":%s}' % text))
 
     def test_text(self):
@@ -66,13 +143,45 @@ class Fields(Parity):
             self.same(chat("response = %.20r" % (value,), {"response": value}))
 
     def test_any(self):
-        for text in ("null", "0", "-0", "-0.0", "1e400", "-1e400", "1E5", "1.0", "1" * 4300,
-                     "123456789012345678901234567890", '"text"', "[]", "{}", '{"a":1,"a":2}', "[1,[2,[3]]]",
-                     '"\\u00e9\\ud83d\\ude80"', '"\\u0000"', "[" * 150 + "]" * 150, "5e-324", "0.1", "1e-400"):
+        for text in (
+            "null",
+            "0",
+            "-0",
+            "-0.0",
+            "1e400",
+            "-1e400",
+            "1E5",
+            "1.0",
+            "1" * 4300,
+            "123456789012345678901234567890",
+            '"text"',
+            "[]",
+            "{}",
+            '{"a":1,"a":2}',
+            "[1,[2,[3]]]",
+            '"\\u00e9\\ud83d\\ude80"',
+            '"\\u0000"',
+            "[" * 150 + "]" * 150,
+            "5e-324",
+            "0.1",
+            "1e-400",
+        ):
             self.same(lookup("value = %s" % text[:30], '{"value":%s}' % text))
 
     def test_rows_and_dicts(self):
-        for results in ([], [{}], [{"a": None}], [{"a": [1, {"b": 2.5}]}], None, [None], [1], [{}, []], {}, "x", [{"a": 1}, "x", 2]):
+        for results in (
+            [],
+            [{}],
+            [{"a": None}],
+            [{"a": [1, {"b": 2.5}]}],
+            None,
+            [None],
+            [1],
+            [{}, []],
+            {},
+            "x",
+            [{"a": 1}, "x", 2],
+        ):
             self.same(query("results = %r" % (results,), {"results": results}))
         for metadata in ({}, {"a": {"b": [None]}}, None, [], "x", 1):
             self.same(signin("metadata = %r" % (metadata,), {"user": {"metadata": metadata}}))
@@ -80,7 +189,8 @@ class Fields(Parity):
             self.same(signin("user = %r" % (user,), {"user": user}))
 
 
-DATETIMES = """
+DATETIMES = (
+    """
 2024-01-02T03:04:05Z 2024-01-02t03:04:05z 2024-01-02_03:04:05Z 2024-01-02T03:04:05 2024-01-02T03:04 2024-01-02T03:04Z
 2024-01-02T03:04:05.6 2024-01-02T03:04:05.678901Z 2024-01-02T03:04:05.6789012345Z 2024-01-02T03:04:05,678Z
 2024-01-02T03:04:05.999999999Z 2024-01-02T03:04:05+05:30 2024-01-02T03:04:05+0530 2024-01-02T03:04:05-00:00
@@ -91,8 +201,18 @@ DATETIMES = """
 1704164645.123456 1704164645.1234567 20000000000 20000000001 -20000000000 -20000000001 2e10 253402300799 253402300799999
 253402300800000 99999999999999999999 -62135596800 -62135596801 NaN inf .5 5. 1_0 0x10 now today 2024-01-02T03:04:05ZZ
 2024-01-02T03:04:05+05:3 2024-01-02T03:04:05+05:30:00 24-01-02 2024/01/02 -2024-01-02 2024-01-02T03:04:05.Z
-""".split() + ["", "2024-01-02 03:04:05", "2024-01-02 03:04:05 +05:30", " 2024-01-02", "2024-01-02 ", "2024-01-02T03:04:05 Z",
-               "Tue, 02 Jan 2024 03:04:05 GMT", "2024-01-02T03:04:05Z\n"]
+""".split()
+    + [
+        "",
+        "2024-01-02 03:04:05",
+        "2024-01-02 03:04:05 +05:30",
+        " 2024-01-02",
+        "2024-01-02 ",
+        "2024-01-02T03:04:05 Z",
+        "Tue, 02 Jan 2024 03:04:05 GMT",
+        "2024-01-02T03:04:05Z\n",
+    ]
+)
 
 NUMBERS = """0 -0 1 -1 1.5 1704164645 1704164645123 1704164645.123456 1704164645.1234567 20000000000 20000000001 -20000000000
 -20000000001 253402300799 253402300799999 253402300800000 1e9 1e400 -1e400 99999999999999999999 -62135596800 -62135596801
@@ -109,33 +229,71 @@ class Datetimes(Parity):
             self.same(signin(text, '{"expiresAt":%s}' % text))
 
     def test_inside_the_user(self):
-        self.same(signin("good", {"user": {"createdAt": "2024-01-02T03:04:05Z"}}), signin("bad", {"user": {"createdAt": "soon"}}))
+        self.same(
+            signin("good", {"user": {"createdAt": "2024-01-02T03:04:05Z"}}),
+            signin("bad", {"user": {"createdAt": "soon"}}),
+        )
 
     def test_whatever_hypothesis_thinks_of(self):
         from hypothesis import strategies as st
 
         moments = st.datetimes(timezones=st.sampled_from([None, *self.zones()])).map(lambda moment: moment.isoformat())
         mangled = st.tuples(moments, st.integers(0, 30), st.text("0123456789+-:.,TZtz _", max_size=2)).map(
-            lambda drawn: drawn[0][:drawn[1]] + drawn[2] + drawn[0][drawn[1] + 1:])
+            lambda drawn: drawn[0][: drawn[1]] + drawn[2] + drawn[0][drawn[1] + 1 :]
+        )
         digits = st.from_regex(r"\A[+-]?[0-9]{1,13}(\.[0-9]{0,8})?\Z")
         self.same_for_any("any moment", moments, lambda drawn: signin("", {"expiresAt": drawn}), examples=60)
         self.same_for_any("a mangled moment", mangled, lambda drawn: signin("", {"expiresAt": drawn}), examples=200)
         self.same_for_any("a number as text", digits, lambda drawn: signin("", {"expiresAt": drawn}), examples=200)
-        self.same_for_any("a number", st.one_of(st.integers(-10 ** 12, 10 ** 15), st.floats(-10 ** 11, 10 ** 11)),
-                          lambda drawn: signin("", {"expiresAt": drawn}), examples=200)
+        self.same_for_any(
+            "a number",
+            st.one_of(st.integers(-(10**12), 10**15), st.floats(-(10**11), 10**11)),
+            lambda drawn: signin("", {"expiresAt": drawn}),
+            examples=200,
+        )
 
     @staticmethod
     def zones():
         import datetime as dt
-        return [dt.timezone.utc, dt.timezone(dt.timedelta(hours=5, minutes=30)), dt.timezone(-dt.timedelta(hours=23, minutes=59))]
+
+        return [
+            dt.timezone.utc,
+            dt.timezone(dt.timedelta(hours=5, minutes=30)),
+            dt.timezone(-dt.timedelta(hours=23, minutes=59)),
+        ]
 
 
 class Bodies(Parity):
     def test_what_is_no_json(self):
-        for body in (b"{", b"}", b"{}x", b"{},", b"[1,]", b'{"a":1,}', b"{'a':1}", b"{a:1}", b"// x\n{}", b"/**/{}",
-                     b'{"response":"\n"}', b'{"response":"\t"}', b'{"response":01}', b'{"response":+1}', b'{"response":.5}',
-                     b'{"response":1.}', b'{"response":0x1}', b"nul", b"True", b'{"response":"\\x41"}', b'{"response":"abc', b"<html>",
-                     b"\x00", b"undefined", b"{}{}", b'"\\ud83d', b'{"response":"\\u12"}'):
+        for body in (
+            b"{",
+            b"}",
+            b"{}x",
+            b"{},",
+            b"[1,]",
+            b'{"a":1,}',
+            b"{'a':1}",
+            b"{a:1}",
+            b"// x\n{}",
+            b"/**/{}",
+            b'{"response":"\n"}',
+            b'{"response":"\t"}',
+            b'{"response":01}',
+            b'{"response":+1}',
+            b'{"response":.5}',
+            b'{"response":1.}',
+            b'{"response":0x1}',
+            b"nul",
+            b"True",
+            b'{"response":"\\x41"}',
+            b'{"response":"abc',
+            b"<html>",
+            b"\x00",
+            b"undefined",
+            b"{}{}",
+            b'"\\ud83d',
+            b'{"response":"\\u12"}',
+        ):
             self.same(chat(ascii(body.decode()), body))
 
     def test_white_space_around_and_inside(self):
@@ -144,18 +302,36 @@ class Bodies(Parity):
 
     def test_the_charset_of_the_header(self):
         text = '{"response":"é€"}'
-        for charset, codec in (("utf-8", "utf-8"), ("UTF-8", "utf-8"), ('"utf-8"', "utf-8"), ("utf-16", "utf-16"),
-                               ("windows-1252", "cp1252"), ("iso-8859-15", "iso-8859-15"), ("nonsense", "utf-8"), ("", "utf-8")):
-            self.same(chat("charset=" + charset, text.encode(codec), content_type="application/json; charset=" + charset))
+        for charset, codec in (
+            ("utf-8", "utf-8"),
+            ("UTF-8", "utf-8"),
+            ('"utf-8"', "utf-8"),
+            ("utf-16", "utf-16"),
+            ("windows-1252", "cp1252"),
+            ("iso-8859-15", "iso-8859-15"),
+            ("nonsense", "utf-8"),
+            ("", "utf-8"),
+        ):
+            self.same(
+                chat("charset=" + charset, text.encode(codec), content_type="application/json; charset=" + charset)
+            )
 
     def test_the_media_type_is_read_as_a_media_type(self):
-        for kind in ("application/json", "APPLICATION/JSON", "application/json;", "application/json; charset=utf-8",
-                     "application/json ;x=y", "application/json; profile=\"a b\""):
+        for kind in (
+            "application/json",
+            "APPLICATION/JSON",
+            "application/json;",
+            "application/json; charset=utf-8",
+            "application/json ;x=y",
+            'application/json; profile="a b"',
+        ):
             self.same(chat(kind, {"response": "x"}, content_type=kind))
 
     def test_depth(self):
-        self.same(query("150 deep", b'{"results":[{"a":' + b"[" * 150 + b"]" * 150 + b"}]}"),
-                  query("100,000 deep", b'{"results":[{"a":' + b"[" * 100000 + b"]" * 100000 + b"}]}"))
+        self.same(
+            query("150 deep", b'{"results":[{"a":' + b"[" * 150 + b"]" * 150 + b"}]}"),
+            query("100,000 deep", b'{"results":[{"a":' + b"[" * 100000 + b"]" * 100000 + b"}]}"),
+        )
 
     def test_numbers_too_long_to_read(self):
         self.same(lookup("5,000 digits", b'{"value":' + b"1" * 5000 + b"}"))
@@ -163,100 +339,206 @@ class Bodies(Parity):
     def test_whatever_hypothesis_thinks_of(self):
         from hypothesis import strategies as st
 
-        scalars = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.text(max_size=6),
-                            st.sampled_from(["true", "no", "1", "1.0", "2024-01-02T03:04:05Z"]))
-        anything = st.recursive(scalars, lambda inner: st.one_of(
-            st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=3), inner, max_size=3)), max_leaves=8)
+        scalars = st.one_of(
+            st.none(),
+            st.booleans(),
+            st.integers(),
+            st.floats(allow_nan=False, allow_infinity=False),
+            st.text(max_size=6),
+            st.sampled_from(["true", "no", "1", "1.0", "2024-01-02T03:04:05Z"]),
+        )
+        anything = st.recursive(
+            scalars,
+            lambda inner: st.one_of(
+                st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=3), inner, max_size=3)
+            ),
+            max_leaves=8,
+        )
 
-        user = st.one_of(anything, st.fixed_dictionaries({}, optional=dict(
-            dict.fromkeys(("id", "email", "metadata", "createdAt"), anything),
-            name=anything.filter(lambda value: not isinstance(value, dict)))))
-        self.same_for_any("any sign-in", st.fixed_dictionaries({}, optional={"token": anything, "expiresAt": anything, "user": user}),
-                          lambda drawn: signin("", drawn), examples=150)
+        user = st.one_of(
+            anything,
+            st.fixed_dictionaries(
+                {},
+                optional=dict(
+                    dict.fromkeys(("id", "email", "metadata", "createdAt"), anything),
+                    name=anything.filter(lambda value: not isinstance(value, dict)),
+                ),
+            ),
+        )
+        self.same_for_any(
+            "any sign-in",
+            st.fixed_dictionaries({}, optional={"token": anything, "expiresAt": anything, "user": user}),
+            lambda drawn: signin("", drawn),
+            examples=150,
+        )
         rows = st.lists(st.one_of(anything, st.dictionaries(st.text(max_size=3), anything, max_size=3)), max_size=3)
-        self.same_for_any("any rows", st.fixed_dictionaries({}, optional={"count": anything, "results": st.one_of(rows, anything)}),
-                          lambda drawn: query("", drawn), examples=100)
-        self.same_for_any("any cache entry", st.fixed_dictionaries({}, optional={"exists": anything, "value": anything}),
-                          lambda drawn: lookup("", drawn), examples=150)
-        self.same_for_any("any text", st.text('{}[]:,"\\0129.eE+-truefalsnabcdu \t\n', max_size=12).filter(str.strip),
-                          lambda drawn: lookup("", drawn), examples=150)
-
+        self.same_for_any(
+            "any rows",
+            st.fixed_dictionaries({}, optional={"count": anything, "results": st.one_of(rows, anything)}),
+            lambda drawn: query("", drawn),
+            examples=100,
+        )
+        self.same_for_any(
+            "any cache entry",
+            st.fixed_dictionaries({}, optional={"exists": anything, "value": anything}),
+            lambda drawn: lookup("", drawn),
+            examples=150,
+        )
+        self.same_for_any(
+            "any text",
+            st.text('{}[]:,"\\0129.eE+-truefalsnabcdu \t\n', max_size=12).filter(str.strip),
+            lambda drawn: lookup("", drawn),
+            examples=150,
+        )
 
     def test_a_short_secret_leaves_the_words_alone(self):
-        self.same(Case("password p", "authentication.auth_signin", {"email": "e", "password": "p"}, Answer(200, {"token": 5})),
-                  Case("password e", "authentication.auth_signin", {"email": "e", "password": "e"}, Answer(500, "sorry", "text/plain")))
+        self.same(
+            Case(
+                "password p", "authentication.auth_signin", {"email": "e", "password": "p"}, Answer(200, {"token": 5})
+            ),
+            Case(
+                "password e",
+                "authentication.auth_signin",
+                {"email": "e", "password": "e"},
+                Answer(500, "sorry", "text/plain"),
+            ),
+        )
 
 
 class OnPurpose(Parity):
     def test_fields_that_we_do_not_know_are_kept(self):
-        self.differs("unknown field", "a newer server may say more than we know", lookup("", {"exists": True, "ttl": 5}),
-                     lambda exchange: not exchange.value.model_extra and not hasattr(exchange.value, "ttl"),
-                     lambda exchange: exchange.value.model_extra == {"ttl": 5} and "ttl" not in repr(exchange.value)
-                     and exchange.value == exchange.side.package.models.CacheGetResponseBody(exists=True))
+        self.differs(
+            "unknown field",
+            "a newer server may say more than we know",
+            lookup("", {"exists": True, "ttl": 5}),
+            lambda exchange: not exchange.value.model_extra and not hasattr(exchange.value, "ttl"),
+            lambda exchange: (
+                exchange.value.model_extra == {"ttl": 5}
+                and "ttl" not in repr(exchange.value)
+                and exchange.value == exchange.side.package.models.CacheGetResponseBody(exists=True)
+            ),
+        )
 
     def test_a_byte_order_mark_is_skipped(self):
-        self.differs("BOM", "the body is JSON all the same", chat("", b'\xef\xbb\xbf{"response":"x"}'),
-                     lambda exchange: exchange.raised("ResponseValidationError"),
-                     lambda exchange: exchange.value.response == "x")
+        self.differs(
+            "BOM",
+            "the body is JSON all the same",
+            chat("", b'\xef\xbb\xbf{"response":"x"}'),
+            lambda exchange: exchange.raised("ResponseValidationError"),
+            lambda exchange: exchange.value.response == "x",
+        )
 
     def test_what_is_no_json_is_refused(self):
         for number in ("NaN", "Infinity", "-Infinity"):
-            self.differs("a bare " + number, "no JSON, and no number to go on with", lookup("", '{"value":%s}' % number),
-                         lambda exchange: exchange.error is None,
-                         lambda exchange: exchange.raised("ResponseValidationError", text="not JSON"))
-        for body in (b'{"response":"\xff"}', b'{"response":"a\xc3"}', b'{"response":"\xed\xa0\x80"}', b'{"response":"\xc0\xaf"}'):
-            self.differs("no UTF-8: %r" % body, "a broken text must not be stored as a whole one", chat("", body),
-                         lambda exchange: "\ufffd" in exchange.value.response,
-                         lambda exchange: exchange.raised("ResponseValidationError", text="UTF-8"))
+            self.differs(
+                "a bare " + number,
+                "no JSON, and no number to go on with",
+                lookup("", '{"value":%s}' % number),
+                lambda exchange: exchange.error is None,
+                lambda exchange: exchange.raised("ResponseValidationError", text="not JSON"),
+            )
+        for body in (
+            b'{"response":"\xff"}',
+            b'{"response":"a\xc3"}',
+            b'{"response":"\xed\xa0\x80"}',
+            b'{"response":"\xc0\xaf"}',
+        ):
+            self.differs(
+                "no UTF-8: %r" % body,
+                "a broken text must not be stored as a whole one",
+                chat("", body),
+                lambda exchange: "\ufffd" in exchange.value.response,
+                lambda exchange: exchange.raised("ResponseValidationError", text="UTF-8"),
+            )
 
     def test_an_object_is_no_name(self):
-        self.differs("user.name = {}", "any object passes for pydantic's Unset, and is lost",
-                     signin("", {"user": {"name": {"first": "A"}}}),
-                     lambda exchange: exchange.value.user.name == exchange.side.package.UNSET,
-                     lambda exchange: exchange.raised("ResponseValidationError", text="user.name"))
+        self.differs(
+            "user.name = {}",
+            "any object passes for pydantic's Unset, and is lost",
+            signin("", {"user": {"name": {"first": "A"}}}),
+            lambda exchange: exchange.value.user.name == exchange.side.package.UNSET,
+            lambda exchange: exchange.raised("ResponseValidationError", text="user.name"),
+        )
 
     def test_a_lone_surrogate_is_read_as_pythons_json_reads_it(self):
-        self.differs("lone surrogate", "one odd character must not hide the rest", lookup("", b'{"value":"\\ud800"}'),
-                     lambda exchange: exchange.raised("ResponseValidationError"),
-                     lambda exchange: exchange.value.value == "\ud800")
+        self.differs(
+            "lone surrogate",
+            "one odd character must not hide the rest",
+            lookup("", b'{"value":"\\ud800"}'),
+            lambda exchange: exchange.raised("ResponseValidationError"),
+            lambda exchange: exchange.value.value == "\ud800",
+        )
 
     def test_missing_is_unset_itself(self):
-        self.differs("missing is UNSET", "`is` is how one asks for a singleton", lookup("", {}),
-                     lambda exchange: exchange.value.value == exchange.side.package.UNSET
-                     and exchange.value.value is not exchange.side.package.UNSET,
-                     lambda exchange: exchange.value.value is exchange.side.package.UNSET)
+        self.differs(
+            "missing is UNSET",
+            "`is` is how one asks for a singleton",
+            lookup("", {}),
+            lambda exchange: (
+                exchange.value.value == exchange.side.package.UNSET
+                and exchange.value.value is not exchange.side.package.UNSET
+            ),
+            lambda exchange: exchange.value.value is exchange.side.package.UNSET,
+        )
 
     def test_a_refused_response_does_not_quote_the_token(self):
-        self.differs("token in an error", "errors end in logs", signin("", {"token": ["t0p-s3cret"]}),
-                     lambda exchange: exchange.raised("ResponseValidationError", text="t0p-s3cret"),
-                     lambda exchange: exchange.raised("ResponseValidationError", text="token")
-                     and "t0p-s3cret" not in str(exchange.error) and "t0p-s3cret" in exchange.error.body)
+        self.differs(
+            "token in an error",
+            "errors end in logs",
+            signin("", {"token": ["t0p-s3cret"]}),
+            lambda exchange: exchange.raised("ResponseValidationError", text="t0p-s3cret"),
+            lambda exchange: (
+                exchange.raised("ResponseValidationError", text="token")
+                and "t0p-s3cret" not in str(exchange.error)
+                and "t0p-s3cret" in exchange.error.body
+            ),
+        )
 
     def test_any_2xx_with_json_is_a_success(self):
         for operation, (smallest, _, _, (status, body), _) in OPERATIONS.items():
             for other in {200, 201, 202, 206} - {status}:
-                self.differs("%s with %d" % (operation, other), "done is done",
-                             Case("", operation, smallest, Answer(other, body)),
-                             lambda exchange: exchange.raised("SDKError", text="Unexpected response received"),
-                             lambda exchange: exchange.error is None, twins=False)
+                self.differs(
+                    "%s with %d" % (operation, other),
+                    "done is done",
+                    Case("", operation, smallest, Answer(other, body)),
+                    lambda exchange: exchange.raised("SDKError", text="Unexpected response received"),
+                    lambda exchange: exchange.error is None,
+                    twins=False,
+                )
 
     def test_json_is_json_whatever_its_type_says(self):
         for kind in ("application/problem+json", "text/json", "text/plain", None, "*/*", "application/vnd.api+json"):
-            self.differs("JSON as %s" % kind, "many gateways get the type wrong", chat("", {"response": "x"}, content_type=kind),
-                         lambda exchange: exchange.raised("SDKError", text="Unexpected response received"),
-                         lambda exchange: exchange.value.response == "x")
+            self.differs(
+                "JSON as %s" % kind,
+                "many gateways get the type wrong",
+                chat("", {"response": "x"}, content_type=kind),
+                lambda exchange: exchange.raised("SDKError", text="Unexpected response received"),
+                lambda exchange: exchange.value.response == "x",
+            )
         two = Answer(200, {"response": "x"}, headers=[("Content-Type", "text/plain")])
-        self.differs("two types", "as above", Case("", "ai.ai_chat", {"messages": []}, two),
-                     lambda exchange: exchange.raised("SDKError", text="Unexpected response received"),
-                     lambda exchange: exchange.value.response == "x")
+        self.differs(
+            "two types",
+            "as above",
+            Case("", "ai.ai_chat", {"messages": []}, two),
+            lambda exchange: exchange.raised("SDKError", text="Unexpected response received"),
+            lambda exchange: exchange.value.response == "x",
+        )
 
     def test_an_empty_2xx_is_an_empty_model(self):
-        for status, body, kind in ((204, b"", None), (200, b"", None), (202, b"", "text/plain"), (200, b"", "application/json"),
-                                   (200, b" ", "application/json")):
-            self.differs("empty %d, %s" % (status, kind), "there was nothing to say",
-                         Case("", "cache.cache_set", {"key": "k", "value": 1}, Answer(status, body, kind)),
-                         lambda exchange: exchange.raised("SDKError", "ResponseValidationError"),
-                         lambda exchange: exchange.value == exchange.side.package.models.CacheSetResponseBody())
+        for status, body, kind in (
+            (204, b"", None),
+            (200, b"", None),
+            (202, b"", "text/plain"),
+            (200, b"", "application/json"),
+            (200, b" ", "application/json"),
+        ):
+            self.differs(
+                "empty %d, %s" % (status, kind),
+                "there was nothing to say",
+                Case("", "cache.cache_set", {"key": "k", "value": 1}, Answer(status, body, kind)),
+                lambda exchange: exchange.raised("SDKError", "ResponseValidationError"),
+                lambda exchange: exchange.value == exchange.side.package.models.CacheSetResponseBody(),
+            )
 
 
 if __name__ == "__main__":

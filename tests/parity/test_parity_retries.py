@@ -1,4 +1,5 @@
 """What is tried again, how often, and what comes of it."""
+
 import email.utils
 import math
 import time
@@ -10,14 +11,15 @@ from tests.parity.sources import one_way
 
 
 def config(initial=1, longest=2, exponent=1.0, budget=5000, connection=False, strategy="backoff"):
-    return Own(lambda package: package.utils.RetryConfig(
-        strategy, package.utils.BackoffStrategy(initial, longest, exponent, budget), connection))
+    return Own(
+        lambda package: package.utils.RetryConfig(
+            strategy, package.utils.BackoffStrategy(initial, longest, exponent, budget), connection
+        )
+    )
 
 
 def busy(status=503, **headers):
     return Answer(status, "busy", "text/plain", [(name.replace("_", "-"), value) for name, value in headers.items()])
-
-
 
 
 class Statuses(Parity):
@@ -28,26 +30,44 @@ class Statuses(Parity):
     def test_every_operation(self):
         for operation, (smallest, _, _, _, _) in OPERATIONS.items():
             for status in (429, 503, 500):
-                self.same(Case("%d twice" % status, operation, smallest, [busy(status), busy(status), good(operation)],
-                               retries=config()))
+                self.same(
+                    Case(
+                        "%d twice" % status,
+                        operation,
+                        smallest,
+                        [busy(status), busy(status), good(operation)],
+                        retries=config(),
+                    )
+                )
 
     def test_the_same_request_goes_out_again(self):
-        self.same(Case("same bytes", "queue.queue_enqueue", {"type": "t", "data": {"n": [1, "é"]}, "delay": 1},
-                       [busy(), busy(429), busy(502), good("queue.queue_enqueue")], retries=config(),
-                       http_headers={"X-Own": "1"}))
+        self.same(
+            Case(
+                "same bytes",
+                "queue.queue_enqueue",
+                {"type": "t", "data": {"n": [1, "é"]}, "delay": 1},
+                [busy(), busy(429), busy(502), good("queue.queue_enqueue")],
+                retries=config(),
+                http_headers={"X-Own": "1"},
+            )
+        )
 
     def test_another_failure_on_the_way_ends_it(self):
-        self.same(lookup("404 second", [busy(), busy(404), FOUND], retries=config()),
-                  lookup("broken second", [busy(), Answer(200, "{"), FOUND], retries=config()),
-                  lookup("no JSON second", [busy(), Answer(200, "x", "text/plain"), FOUND], retries=config()),
-                  lookup("broken first", [Answer(200, "{"), FOUND], retries=config()))
+        self.same(
+            lookup("404 second", [busy(), busy(404), FOUND], retries=config()),
+            lookup("broken second", [busy(), Answer(200, "{"), FOUND], retries=config()),
+            lookup("no JSON second", [busy(), Answer(200, "x", "text/plain"), FOUND], retries=config()),
+            lookup("broken first", [Answer(200, "{"), FOUND], retries=config()),
+        )
 
     def test_nothing_that_is_refused_is_tried(self):
         self.same(Case("refused", "cache.cache_get", {}, [busy(), FOUND], retries=config()))
 
     def test_a_structured_error_at_the_end(self):
         failure = Answer(500, {"code": "DB_QUERY_FAILED", "message": "m"})
-        self.same(Case("recovers", "database.db_query", {"sql": "s"}, [failure, good("database.db_query")], retries=config()))
+        self.same(
+            Case("recovers", "database.db_query", {"sql": "s"}, [failure, good("database.db_query")], retries=config())
+        )
 
 
 class TheConfig(Parity):
@@ -57,20 +77,30 @@ class TheConfig(Parity):
 
     def test_which_one_counts(self):
         for name, sdk, call in (
-                ("client", {"retry_config": config()}, {}), ("call", {}, {"retries": config()}),
-                ("call None over client", {"retry_config": config()}, {"retries": None}),
-                ("call UNSET inherits", {"retry_config": config()}, {"retries": Own(lambda package: package.UNSET)}),
-                ("call over client's none", {"retry_config": None}, {"retries": config()}),
-                ("call's other strategy over client", {"retry_config": config()}, {"retries": config(strategy="none")})):
+            ("client", {"retry_config": config()}, {}),
+            ("call", {}, {"retries": config()}),
+            ("call None over client", {"retry_config": config()}, {"retries": None}),
+            ("call UNSET inherits", {"retry_config": config()}, {"retries": Own(lambda package: package.UNSET)}),
+            ("call over client's none", {"retry_config": None}, {"retries": config()}),
+            ("call's other strategy over client", {"retry_config": config()}, {"retries": config(strategy="none")}),
+        ):
             self.same(lookup(name, [busy(), FOUND], sdk=sdk, **call))
 
     def test_the_attributes_of_the_settings(self):
-        self.same_value("attributes", lambda package: [
-            vars(package.utils.BackoffStrategy(1, 50, 1.1, 100)),
-            package.utils.RetryConfig("backoff", package.utils.BackoffStrategy(1, 50, 1.1, 100), False).strategy,
-            package.utils.RetryConfig(strategy="backoff", backoff=package.utils.BackoffStrategy(
-                initial_interval=1, max_interval=50, exponent=1.1, max_elapsed_time=100), retry_connection_errors=True
-            ).backoff.max_interval])
+        self.same_value(
+            "attributes",
+            lambda package: [
+                vars(package.utils.BackoffStrategy(1, 50, 1.1, 100)),
+                package.utils.RetryConfig("backoff", package.utils.BackoffStrategy(1, 50, 1.1, 100), False).strategy,
+                package.utils.RetryConfig(
+                    strategy="backoff",
+                    backoff=package.utils.BackoffStrategy(
+                        initial_interval=1, max_interval=50, exponent=1.1, max_elapsed_time=100
+                    ),
+                    retry_connection_errors=True,
+                ).backoff.max_interval,
+            ],
+        )
 
     def test_a_key_that_is_called_is_asked_once_per_call(self):
         asked = []
@@ -83,8 +113,11 @@ class TheConfig(Parity):
             del asked[:]
             self.server.play([busy(), busy(), FOUND])
             side = self.side(package)
-            side.sdk({"api_key_auth": Own(lambda package: key), "retry_config": config()}).cache.cache_get(request={"key": "k"})
+            side.sdk({"api_key_auth": Own(lambda package: key), "retry_config": config()}).cache.cache_get(
+                request={"key": "k"}
+            )
             return [request.values("x-aerostack-key") for request in self.server.requests]
+
         self.same_value("one key for all attempts", calls)
 
 
@@ -96,12 +129,15 @@ class WhenTimeIsUp(Parity):
         def call(package):
             exchange = self.side(package).run(case)
             return len(exchange.requests) > 1, exchange.outcome()
+
         self.same_value(name, call)
 
     def test_the_last_answer_counts(self):
         soon = config(budget=25)
         self.out_of_time("status", [busy(status=502)], retries=soon)
-        self.out_of_time("structured", [Answer(500, {"code": "INTERNAL_ERROR", "message": "m"})], "database.db_query", retries=soon)
+        self.out_of_time(
+            "structured", [Answer(500, {"code": "INTERNAL_ERROR", "message": "m"})], "database.db_query", retries=soon
+        )
         self.out_of_time("unstructured", [Answer(500, "m", "text/html")], "database.db_query", retries=soon)
 
     def test_the_last_connection_error_is_raised(self):
@@ -110,8 +146,10 @@ class WhenTimeIsUp(Parity):
 
 class ConnectionErrors(Parity):
     def test_a_time_out_is_tried_again_only_when_asked(self):
-        self.same(lookup("asked", [SILENCE, FOUND], retries=config(connection=True), timeout_ms=80),
-                  lookup("not asked", [SILENCE, FOUND], retries=config(), timeout_ms=80))
+        self.same(
+            lookup("asked", [SILENCE, FOUND], retries=config(connection=True), timeout_ms=80),
+            lookup("not asked", [SILENCE, FOUND], retries=config(), timeout_ms=80),
+        )
 
     def test_a_lost_connection_is_not_when_not_asked(self):
         for answer in (CLOSED, RESET):
@@ -125,10 +163,13 @@ class ConnectionErrors(Parity):
 class RetryAfter(Parity):
     def slept(self, name, value, at_least, below):
         """Both sides wait for as long as the header says."""
+
         def call(package):
             exchange = self.side(package).run(
-                lookup("", [busy(retry_after=value() if callable(value) else value), FOUND], retries=config()))
+                lookup("", [busy(retry_after=value() if callable(value) else value), FOUND], retries=config())
+            )
             return at_least <= exchange.seconds < below, exchange.outcome()
+
         self.same_value(name, call)
 
     def test_seconds_are_slept_even_above_the_longest_interval(self):
@@ -153,9 +194,15 @@ class Uploads(Parity):
     def test_an_open_file_is_read_again_from_its_start(self):
         with open(__file__, "rb") as file:
             file.read(10)
-            self.same(Case("file", "storage.storage_upload", Own(lambda package: {
-                "key": "k", "file": {"file_name": "a.py", "content": file}}), [busy(), busy(), good("storage.storage_upload")],
-                retries=config()))
+            self.same(
+                Case(
+                    "file",
+                    "storage.storage_upload",
+                    Own(lambda package: {"key": "k", "file": {"file_name": "a.py", "content": file}}),
+                    [busy(), busy(), good("storage.storage_upload")],
+                    retries=config(),
+                )
+            )
             self.assertFalse(file.closed)
 
 
@@ -163,55 +210,108 @@ class OnPurpose(Parity):
     def test_the_safe_default(self):
         unset = Own(lambda package: package.UNSET)
         for operation in OPERATIONS:
-            self.differs("503 for " + operation, "a busy server did nothing: trying again is safe",
-                         Case("", operation, OPERATIONS[operation][0], [busy(retry_after="0.01"), good(operation)],
-                              sdk={"retry_config": unset}),
-                         lambda exchange: exchange.raised("SDKError") and len(exchange.requests) == 1,
-                         lambda exchange: exchange.error is None and len(exchange.requests) == 2, twins=False)
-        self.differs("500 of a read", "a read can be done twice",
-                     lookup("", [busy(500, retry_after="0.01"), FOUND], sdk={"retry_config": unset}),
-                     lambda exchange: exchange.raised("SDKError"), lambda exchange: exchange.error is None)
-        self.differs("lost read", "a read can be done twice", lookup("", [CLOSED, FOUND], sdk={"retry_config": unset}, fresh=True),
-                     lambda exchange: exchange.raised("RequestError"), lambda exchange: exchange.error is None)
+            self.differs(
+                "503 for " + operation,
+                "a busy server did nothing: trying again is safe",
+                Case(
+                    "",
+                    operation,
+                    OPERATIONS[operation][0],
+                    [busy(retry_after="0.01"), good(operation)],
+                    sdk={"retry_config": unset},
+                ),
+                lambda exchange: exchange.raised("SDKError") and len(exchange.requests) == 1,
+                lambda exchange: exchange.error is None and len(exchange.requests) == 2,
+                twins=False,
+            )
+        self.differs(
+            "500 of a read",
+            "a read can be done twice",
+            lookup("", [busy(500, retry_after="0.01"), FOUND], sdk={"retry_config": unset}),
+            lambda exchange: exchange.raised("SDKError"),
+            lambda exchange: exchange.error is None,
+        )
+        self.differs(
+            "lost read",
+            "a read can be done twice",
+            lookup("", [CLOSED, FOUND], sdk={"retry_config": unset}, fresh=True),
+            lambda exchange: exchange.raised("RequestError"),
+            lambda exchange: exchange.error is None,
+        )
 
     def test_an_enqueue_is_never_done_twice_by_default(self):
         for name, answer in (("500", busy(500)), ("502", busy(502)), ("lost", CLOSED)):
-            case = Case("", "queue.queue_enqueue", {"type": "t", "data": {}}, [answer, good("queue.queue_enqueue")],
-                        sdk={"retry_config": Own(lambda package: package.UNSET)}, fresh=True)
-            self.same_value("one job after " + name, lambda package: [
-                (len(exchange.requests), exchange.error is None) for exchange in [self.side(package).run(case)]])
+            case = Case(
+                "",
+                "queue.queue_enqueue",
+                {"type": "t", "data": {}},
+                [answer, good("queue.queue_enqueue")],
+                sdk={"retry_config": Own(lambda package: package.UNSET)},
+                fresh=True,
+            )
+            self.same_value(
+                "one job after " + name,
+                lambda package: [
+                    (len(exchange.requests), exchange.error is None) for exchange in [self.side(package).run(case)]
+                ],
+            )
 
     def test_a_wait_beyond_the_budget_is_not_begun(self):
-        self.differs("too long a wait", "an error now is worth more than the same error later",
-                     lookup("", [busy(retry_after="0.4"), busy()], retries=config(budget=50)),
-                     lambda exchange: exchange.seconds >= 0.4 and exchange.raised("SDKError"),
-                     lambda exchange: exchange.seconds < 0.3 and exchange.raised("SDKError") and len(exchange.requests) == 1)
-        self.differs("its error says for how long", "the caller may want to wait",
-                     lookup("", [busy(retry_after="0.4"), busy()], retries=config(budget=50)),
-                     lambda exchange: not hasattr(exchange.error, "retry_after"),
-                     lambda exchange: exchange.error.retry_after == 0.4)
+        self.differs(
+            "too long a wait",
+            "an error now is worth more than the same error later",
+            lookup("", [busy(retry_after="0.4"), busy()], retries=config(budget=50)),
+            lambda exchange: exchange.seconds >= 0.4 and exchange.raised("SDKError"),
+            lambda exchange: exchange.seconds < 0.3 and exchange.raised("SDKError") and len(exchange.requests) == 1,
+        )
+        self.differs(
+            "its error says for how long",
+            "the caller may want to wait",
+            lookup("", [busy(retry_after="0.4"), busy()], retries=config(budget=50)),
+            lambda exchange: not hasattr(exchange.error, "retry_after"),
+            lambda exchange: exchange.error.retry_after == 0.4,
+        )
 
     def test_an_endless_wait_is_no_crash(self):
         for value in ("inf", "1e400"):
-            self.differs("Retry-After: " + value, "an answer of the server must not crash the caller",
-                         lookup("", [busy(retry_after=value), FOUND], retries=config(budget=1000)),
-                         lambda exchange: exchange.raised("OverflowError"),
-                         lambda exchange: exchange.error is None or exchange.raised("SDKError"))
+            self.differs(
+                "Retry-After: " + value,
+                "an answer of the server must not crash the caller",
+                lookup("", [busy(retry_after=value), FOUND], retries=config(budget=1000)),
+                lambda exchange: exchange.raised("OverflowError"),
+                lambda exchange: exchange.error is None or exchange.raised("SDKError"),
+            )
 
     def test_a_steep_exponent_stops_at_the_longest_interval(self):
-        self.differs("exponent", "the longest interval is the longest", lookup("", [busy()] * 3 + [FOUND], retries=config(exponent=1e200)),
-                     lambda exchange: exchange.raised("OverflowError"), lambda exchange: exchange.error is None)
+        self.differs(
+            "exponent",
+            "the longest interval is the longest",
+            lookup("", [busy()] * 3 + [FOUND], retries=config(exponent=1e200)),
+            lambda exchange: exchange.raised("OverflowError"),
+            lambda exchange: exchange.error is None,
+        )
 
     def test_jitter_stays_within_the_interval(self):
         def total(side):
             return side.run(lookup("", [busy()] * 6 + [FOUND], retries=config(initial=1, longest=60, budget=9000)))
-        self.differs("jitter", "5 ms must not become a second",
-                     lambda side: total(side).seconds, lambda exchange: exchange.value > 0.15, lambda exchange: exchange.value < 0.15)
+
+        self.differs(
+            "jitter",
+            "5 ms must not become a second",
+            lambda side: total(side).seconds,
+            lambda exchange: exchange.value > 0.15,
+            lambda exchange: exchange.value < 0.15,
+        )
 
     def test_a_lost_connection_is_a_connection_error(self):
         for name, answer in (("closed", CLOSED), ("reset", RESET)):
-            self.differs(name, "the flag says so", lookup("", [answer, FOUND], fresh=True, retries=config(connection=True)),
-                         lambda exchange: exchange.raised("RequestError"), lambda exchange: exchange.error is None)
+            self.differs(
+                name,
+                "the flag says so",
+                lookup("", [answer, FOUND], fresh=True, retries=config(connection=True)),
+                lambda exchange: exchange.raised("RequestError"),
+                lambda exchange: exchange.error is None,
+            )
 
     def test_a_kept_connection_that_died_is_replaced_for_a_read(self):
         def second_call(side):
@@ -219,18 +319,37 @@ class OnPurpose(Parity):
                 self.server.play([FOUND, CLOSED, FOUND])
                 sdk.cache.cache_get(request={"key": "k"})
                 return sdk.cache.cache_get(request={"key": "k"})
-        self.differs("died in the pool", "the server closed an idle connection: nobody's fault, nothing done", second_call,
-                     lambda exchange: exchange.raised("RequestError"), lambda exchange: exchange.error is None)
+
+        self.differs(
+            "died in the pool",
+            "the server closed an idle connection: nobody's fault, nothing done",
+            second_call,
+            lambda exchange: exchange.raised("RequestError"),
+            lambda exchange: exchange.error is None,
+        )
 
     def test_a_consumed_stream_is_never_an_empty_file(self):
         def upload(side):
-            return side.run(Case("", "storage.storage_upload", {
-                "key": "k", "file": {"file_name": "a", "content": Own(lambda package: one_way(b"all of it"))}},
-                [busy(), good("storage.storage_upload")], retries=config()))
-        self.differs("consumed stream", "an empty file must not pass for an upload", upload,
-                     lambda exchange: exchange.value.error is None and [
-                         request.parts()[-1][1] for request in exchange.value.requests] == [b"all of it", b""],
-                     lambda exchange: all(request.parts()[-1][1] == b"all of it" for request in exchange.value.requests))
+            return side.run(
+                Case(
+                    "",
+                    "storage.storage_upload",
+                    {"key": "k", "file": {"file_name": "a", "content": Own(lambda package: one_way(b"all of it"))}},
+                    [busy(), good("storage.storage_upload")],
+                    retries=config(),
+                )
+            )
+
+        self.differs(
+            "consumed stream",
+            "an empty file must not pass for an upload",
+            upload,
+            lambda exchange: (
+                exchange.value.error is None
+                and [request.parts()[-1][1] for request in exchange.value.requests] == [b"all of it", b""]
+            ),
+            lambda exchange: all(request.parts()[-1][1] == b"all of it" for request in exchange.value.requests),
+        )
 
 
 if __name__ == "__main__":

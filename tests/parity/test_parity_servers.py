@@ -1,4 +1,5 @@
 """Where a request goes, with which key and headers, and through what."""
+
 import contextlib
 import gzip
 import importlib.util
@@ -13,7 +14,17 @@ import zlib
 from tests.parity.beside import FOUND, Case, Own, Parity, good, lookup
 from tests.parity.recorder import SILENCE, Answer, RecordingServer
 
-PROXIES = ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "NO_PROXY", "no_proxy", "REQUEST_METHOD")
+PROXIES = (
+    "HTTP_PROXY",
+    "http_proxy",
+    "HTTPS_PROXY",
+    "https_proxy",
+    "ALL_PROXY",
+    "all_proxy",
+    "NO_PROXY",
+    "no_proxy",
+    "REQUEST_METHOD",
+)
 
 
 @contextlib.contextmanager
@@ -37,48 +48,94 @@ class Urls(Parity):
             lookup("call over client", sdk={"server_url": "$ORIGIN/client"}, server_url="$ORIGIN/call"),
             lookup("call over index", sdk={"server_idx": 1}, server_url="$ORIGIN/call"),
             lookup("client over index", sdk={"server_idx": 1, "server_url": "$ORIGIN/client"}),
-            lookup("call None", sdk={"server_url": "$ORIGIN/client"}, server_url=None))
+            lookup("call None", sdk={"server_url": "$ORIGIN/client"}, server_url=None),
+        )
 
     def test_the_list_of_servers(self):
         self.same_value("servers", lambda package: list(package.SERVERS))
-        for options in ({}, {"server_idx": None}, {"server_idx": 0}, {"server_idx": 1}, {"server_url": ""}, {"server_url": None}):
-            self.same_value("details %r" % options,
-                            lambda package: package.SDK("key", **options).sdk_configuration.get_server_details())
+        for options in (
+            {},
+            {"server_idx": None},
+            {"server_idx": 0},
+            {"server_idx": 1},
+            {"server_url": ""},
+            {"server_url": None},
+        ):
+            self.same_value(
+                "details %r" % options,
+                lambda package: package.SDK("key", **options).sdk_configuration.get_server_details(),
+            )
 
     def test_an_index_out_of_the_list_is_refused(self):
         for index in (2, 100, "0", [], 1.5):
-            self.same_value("index %r" % (index,), lambda package: [
-                isinstance(self.side(package).act(package.SDK, "key", index).error, kind)
-                for kind in (IndexError, (IndexError, TypeError, ValueError))])
+            self.same_value(
+                "index %r" % (index,),
+                lambda package: [
+                    isinstance(self.side(package).act(package.SDK, "key", index).error, kind)
+                    for kind in (IndexError, (IndexError, TypeError, ValueError))
+                ],
+            )
 
     def test_slashes_and_escapes(self):
-        for path in ("", "/", "/v1/", "/a/b", "/a%2Fb", "/a b", "/é", "/a;b", "/a:b@c", "/a,b=c", "/~a", "/%7Ea", "/a//b", "/(x)"):
-            self.same(lookup("client path %r" % path, sdk={"server_url": "$ORIGIN" + path}),
-                      lookup("call path %r" % path, server_url="$ORIGIN" + path))
+        for path in (
+            "",
+            "/",
+            "/v1/",
+            "/a/b",
+            "/a%2Fb",
+            "/a b",
+            "/é",
+            "/a;b",
+            "/a:b@c",
+            "/a,b=c",
+            "/~a",
+            "/%7Ea",
+            "/a//b",
+            "/(x)",
+        ):
+            self.same(
+                lookup("client path %r" % path, sdk={"server_url": "$ORIGIN" + path}),
+                lookup("call path %r" % path, server_url="$ORIGIN" + path),
+            )
 
     def test_templates(self):
-        for name, url, params in (("one", "$ORIGIN/{a}", {"a": "x"}), ("two", "$ORIGIN/{a}/{b}", {"a": "x", "b": "y"}),
-                                  ("unused", "$ORIGIN/{a}", {"a": "x", "z": "y"}), ("twice", "$ORIGIN/{a}/{a}", {"a": "x"}),
-                                  ("raw", "$ORIGIN/{a}", {"a": "x/y z"}), ("empty", "$ORIGIN/v1", {})):
+        for name, url, params in (
+            ("one", "$ORIGIN/{a}", {"a": "x"}),
+            ("two", "$ORIGIN/{a}/{b}", {"a": "x", "b": "y"}),
+            ("unused", "$ORIGIN/{a}", {"a": "x", "z": "y"}),
+            ("twice", "$ORIGIN/{a}/{a}", {"a": "x"}),
+            ("raw", "$ORIGIN/{a}", {"a": "x/y z"}),
+            ("empty", "$ORIGIN/v1", {}),
+        ):
             self.same(lookup(name, sdk={"server_url": url, "url_params": params}))
-        self.same(lookup("missing", sdk={"server_url": "$ORIGIN/{a}/{b}", "url_params": {"a": "x"}}),
-                  lookup("per call they do not count", sdk={"url_params": {"a": "x"}}, server_url="$ORIGIN/v1"))
+        self.same(
+            lookup("missing", sdk={"server_url": "$ORIGIN/{a}/{b}", "url_params": {"a": "x"}}),
+            lookup("per call they do not count", sdk={"url_params": {"a": "x"}}, server_url="$ORIGIN/v1"),
+        )
 
     def test_credentials_in_the_url(self):
         for user in ("user:pw", "us%40er:p%3Aw", "user"):
             self.same(lookup(user, server_url="http://%s@127.0.0.1:%d/v1" % (user, self.server.port)))
-            self.same(lookup("client " + user, sdk={"server_url": "http://%s@127.0.0.1:%d/v1" % (user, self.server.port)}))
+            self.same(
+                lookup("client " + user, sdk={"server_url": "http://%s@127.0.0.1:%d/v1" % (user, self.server.port)})
+            )
 
     def test_the_host_in_any_spelling(self):
-        self.same(lookup("localhost", server_url="http://localhost:%d/v1" % self.server.port),
-                  lookup("capitals", server_url="HTTP://LOCALHOST:%d/V1" % self.server.port))
+        self.same(
+            lookup("localhost", server_url="http://localhost:%d/v1" % self.server.port),
+            lookup("capitals", server_url="HTTP://LOCALHOST:%d/V1" % self.server.port),
+        )
 
 
 class Keys(Parity):
     def test_texts_and_functions(self):
-        self.same(lookup("text", sdk={"api_key_auth": "a-key"}), lookup("bytes", sdk={"api_key_auth": Own(lambda package: b"a-key")}),
-                  lookup("function", sdk={"api_key_auth": Own(lambda package: lambda: "from a function")}),
-                  lookup("with spaces", sdk={"api_key_auth": "a key of words"}), lookup("odd", sdk={"api_key_auth": "~!@#$%^&*()"}))
+        self.same(
+            lookup("text", sdk={"api_key_auth": "a-key"}),
+            lookup("bytes", sdk={"api_key_auth": Own(lambda package: b"a-key")}),
+            lookup("function", sdk={"api_key_auth": Own(lambda package: lambda: "from a function")}),
+            lookup("with spaces", sdk={"api_key_auth": "a key of words"}),
+            lookup("odd", sdk={"api_key_auth": "~!@#$%^&*()"}),
+        )
 
     def test_what_is_no_key_is_refused(self):
         for key in (5, [], object(), 1.5, True):
@@ -86,11 +143,14 @@ class Keys(Parity):
         for key in ("a\r\nX-Evil: 1", "a\nb", "a\x00b", "é", "🚀"):
             self.same(lookup("key %s" % ascii(key), sdk={"api_key_auth": key}, locs=False))
         for key in (None, 5, b"\xff"):
-            self.same(lookup("function gives %r" % key, sdk={"api_key_auth": Own(lambda package: lambda: key)}, locs=False))
+            self.same(
+                lookup("function gives %r" % key, sdk={"api_key_auth": Own(lambda package: lambda: key)}, locs=False)
+            )
 
     def test_what_a_function_raises_comes_through(self):
         def raises():
             raise LookupError("no key today")
+
         self.same(lookup("raises", sdk={"api_key_auth": Own(lambda package: raises)}))
 
     def test_a_function_is_asked_for_every_call(self):
@@ -100,51 +160,108 @@ class Keys(Parity):
             def key():
                 asked.append(1)
                 return "key-%d" % len(asked)
+
             side = self.side(package)
             sdk = side.sdk({"api_key_auth": Own(lambda package: key)})
             for _ in range(3):
                 sdk.cache.cache_get(request={"key": "k"})
             return [request.values("x-aerostack-key") for request in self.server.requests]
+
         self.same_value("asked three times", calls)
 
 
 class Headers(Parity):
     def test_added_and_replaced(self):
-        for headers in ({"X-Own": "1"}, {"X-Aerostack-Key": "other"}, {"Accept": "text/plain"}, {"content-type": "application/x"},
-                        {"X-Empty": ""}, {"X-A": "1", "X-B": "2"}, {"Authorization": "Bearer t"}, {"Cookie": "a=b"},
-                        {"X-Tab": "a\tb"}, {}, None, {"X-Bytes": b"raw"}):
+        for headers in (
+            {"X-Own": "1"},
+            {"X-Aerostack-Key": "other"},
+            {"Accept": "text/plain"},
+            {"content-type": "application/x"},
+            {"X-Empty": ""},
+            {"X-A": "1", "X-B": "2"},
+            {"Authorization": "Bearer t"},
+            {"Cookie": "a=b"},
+            {"X-Tab": "a\tb"},
+            {},
+            None,
+            {"X-Bytes": b"raw"},
+        ):
             self.same(lookup("headers %r" % headers, http_headers=headers))
-            self.same(Case("upload with %r" % headers, "storage.storage_upload",
-                           {"key": "k", "file": {"file_name": "a", "content": b"x"}}, http_headers=headers)
-                      if not {"content-type"} & set(headers or ()) else lookup("again", http_headers=headers))
+            self.same(
+                Case(
+                    "upload with %r" % headers,
+                    "storage.storage_upload",
+                    {"key": "k", "file": {"file_name": "a", "content": b"x"}},
+                    http_headers=headers,
+                )
+                if not {"content-type"} & set(headers or ())
+                else lookup("again", http_headers=headers)
+            )
 
     def test_a_bad_header_is_refused(self):
-        for headers in ({"X": None}, {"X": 5}, {"X": []}, {"X": "a\r\nY: 1"}, {"X": "a\nb"}, {"X": "a\x00"}, {"X": "é"}, {"": "x"},
-                        {" ": "x"}, {"X Y": "x"}, {"X:": "x"}, {"X\r\nY": "x"}, {"é": "x"}):
+        for headers in (
+            {"X": None},
+            {"X": 5},
+            {"X": []},
+            {"X": "a\r\nY: 1"},
+            {"X": "a\nb"},
+            {"X": "a\x00"},
+            {"X": "é"},
+            {"": "x"},
+            {" ": "x"},
+            {"X Y": "x"},
+            {"X:": "x"},
+            {"X\r\nY": "x"},
+            {"é": "x"},
+        ):
             self.same(lookup("headers %s" % ascii(headers), http_headers=headers, locs=False))
 
     def test_the_user_agent_can_be_replaced(self):
-        self.same_value("user-agent", lambda package: [
-            request.values("user-agent") for request in self.side(package).run(
-                lookup("", http_headers={"user-agent": "mine/1"})).requests])
+        self.same_value(
+            "user-agent",
+            lambda package: [
+                request.values("user-agent")
+                for request in self.side(package).run(lookup("", http_headers={"user-agent": "mine/1"})).requests
+            ],
+        )
 
 
 class Redirects(Parity):
     def test_307_and_308_within_the_origin_are_followed(self):
         for status in (307, 308):
-            for target in ("$/elsewhere", "/elsewhere", "elsewhere", "?q=1", "$/a?b=c#fragment", "/a%20b", "/a b",
-                           "//127.0.0.1:%d/x" % self.server.port):
+            for target in (
+                "$/elsewhere",
+                "/elsewhere",
+                "elsewhere",
+                "?q=1",
+                "$/a?b=c#fragment",
+                "/a%20b",
+                "/a b",
+                "//127.0.0.1:%d/x" % self.server.port,
+            ):
                 moved = Answer(status, "", None, [("Location", target.replace("$", self.server.origin))])
                 self.same(lookup("%d to %s" % (status, target), [moved, FOUND], http_headers={"X-Own": "1"}))
         moved = Answer(307, "", None, [("Location", "/moved")])
-        self.same(Case("an upload", "storage.storage_upload", {"key": "k", "file": {"file_name": "a", "content": b"x"}},
-                       [moved, good("storage.storage_upload")]), lookup("twice", [moved, moved, FOUND]))
+        self.same(
+            Case(
+                "an upload",
+                "storage.storage_upload",
+                {"key": "k", "file": {"file_name": "a", "content": b"x"}},
+                [moved, good("storage.storage_upload")],
+            ),
+            lookup("twice", [moved, moved, FOUND]),
+        )
 
     def test_an_open_file_is_sent_again(self):
         with open(__file__, "rb") as file:
-            self.same(Case("a file", "storage.storage_upload", Own(lambda package: {
-                "key": "k", "file": {"file_name": "a", "content": file}}),
-                [Answer(308, "", None, [("Location", "/moved")]), good("storage.storage_upload")]))
+            self.same(
+                Case(
+                    "a file",
+                    "storage.storage_upload",
+                    Own(lambda package: {"key": "k", "file": {"file_name": "a", "content": file}}),
+                    [Answer(308, "", None, [("Location", "/moved")]), good("storage.storage_upload")],
+                )
+            )
 
     def test_the_answer_after_it_is_an_answer_like_any_other(self):
         self.same(lookup("404", [Answer(307, "", None, [("Location", "/x")]), Answer(404, "gone", "text/plain")]))
@@ -155,31 +272,48 @@ class Coding(Parity):
 
     def test_compressed_answers(self):
         raw = zlib.compressobj(wbits=-15)
-        for name, body in (("gzip", gzip.compress(self.BODY)), ("GZIP", gzip.compress(self.BODY)), ("deflate", zlib.compress(self.BODY)),
-                           ("deflate ", raw.compress(self.BODY) + raw.flush()), ("identity", self.BODY), ("unknown", self.BODY)):
+        for name, body in (
+            ("gzip", gzip.compress(self.BODY)),
+            ("GZIP", gzip.compress(self.BODY)),
+            ("deflate", zlib.compress(self.BODY)),
+            ("deflate ", raw.compress(self.BODY) + raw.flush()),
+            ("identity", self.BODY),
+            ("unknown", self.BODY),
+        ):
             self.same(lookup(name, Answer(200, body, headers=[("Content-Encoding", name.strip())])))
-        self.same(lookup("an error", Answer(500, gzip.compress(b"sorry"), "text/plain", [("Content-Encoding", "gzip")])),
-                  lookup("x-gzip is not decoded", Answer(200, gzip.compress(self.BODY), headers=[("Content-Encoding", "x-gzip")])))
+        self.same(
+            lookup("an error", Answer(500, gzip.compress(b"sorry"), "text/plain", [("Content-Encoding", "gzip")])),
+            lookup(
+                "x-gzip is not decoded", Answer(200, gzip.compress(self.BODY), headers=[("Content-Encoding", "x-gzip")])
+            ),
+        )
 
     def test_framings(self):
         head, json = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n", b'{"exists":true}'
         chunked = head + b"Transfer-Encoding: chunked\r\n\r\n"
         for name, raw in (
-                ("chunked", chunked + b"5\r\n" + json[:5] + b"\r\na\r\n" + json[5:] + b"\r\n0\r\n\r\n"),
-                ("extensions and trailers", chunked + b"f;x=y\r\n" + json + b"\r\n0\r\nX-Trailer: 1\r\n\r\n"),
-                ("until close", head + b"\r\n" + json), ("HTTP/1.0", head.replace(b"1.1", b"1.0") + b"\r\n" + json),
-                ("no reason", head.replace(b" OK", b"") + b"Content-Length: 15\r\n\r\n" + json),
-                ("folded", head + b"X-Long: a\r\n  b\r\nContent-Length: 15\r\n\r\n" + json),
-                ("100 before", b"HTTP/1.1 100 Continue\r\n\r\n" + head + b"Content-Length: 15\r\n\r\n" + json),
-                ("102 before", b"HTTP/1.1 102 Processing\r\n\r\n" + head + b"Content-Length: 15\r\n\r\n" + json),
-                ("103 before", b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" + head + b"Content-Length: 15\r\n\r\n" + json),
-                ("no Content-Type", b"HTTP/1.1 404 Not Found\r\nContent-Length: 15\r\n\r\n" + json)):
+            ("chunked", chunked + b"5\r\n" + json[:5] + b"\r\na\r\n" + json[5:] + b"\r\n0\r\n\r\n"),
+            ("extensions and trailers", chunked + b"f;x=y\r\n" + json + b"\r\n0\r\nX-Trailer: 1\r\n\r\n"),
+            ("until close", head + b"\r\n" + json),
+            ("HTTP/1.0", head.replace(b"1.1", b"1.0") + b"\r\n" + json),
+            ("no reason", head.replace(b" OK", b"") + b"Content-Length: 15\r\n\r\n" + json),
+            ("folded", head + b"X-Long: a\r\n  b\r\nContent-Length: 15\r\n\r\n" + json),
+            ("100 before", b"HTTP/1.1 100 Continue\r\n\r\n" + head + b"Content-Length: 15\r\n\r\n" + json),
+            ("102 before", b"HTTP/1.1 102 Processing\r\n\r\n" + head + b"Content-Length: 15\r\n\r\n" + json),
+            (
+                "103 before",
+                b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" + head + b"Content-Length: 15\r\n\r\n" + json,
+            ),
+            ("no Content-Type", b"HTTP/1.1 404 Not Found\r\nContent-Length: 15\r\n\r\n" + json),
+        ):
             self.same(lookup(name, Answer(raw=raw), fresh=True))
 
 
 class Proxies(Parity):
     def through(self, name, url="http://api.example/v1", variables=None, **more):
-        with environment(**{key: value.replace("$", "127.0.0.1:%d" % self.server.port) for key, value in (variables or {}).items()}):
+        with environment(
+            **{key: value.replace("$", "127.0.0.1:%d" % self.server.port) for key, value in (variables or {}).items()}
+        ):
             self.same(lookup(name, fresh=True, sdk={"server_url": url}, **more))
 
     def test_the_variables(self):
@@ -201,6 +335,7 @@ class Tls(Parity):
     def serve(self, host):
         """A server with a certificate of a fresh authority for this host, and that authority's file."""
         import trustme
+
         authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         authority.issue_cert(host).configure_cert(context)
         folder = tempfile.TemporaryDirectory()
@@ -229,9 +364,13 @@ class Tls(Parity):
 
 class TimeOuts(Parity):
     def test_a_silent_server(self):
-        for name, more in (("call", {"timeout_ms": 200}), ("client", {"sdk": {"timeout_ms": 200}}), ("float", {"timeout_ms": 200.5}),
-                           ("call over client", {"sdk": {"timeout_ms": 60000}, "timeout_ms": 200}),
-                           ("None inherits", {"sdk": {"timeout_ms": 200}, "timeout_ms": None})):
+        for name, more in (
+            ("call", {"timeout_ms": 200}),
+            ("client", {"sdk": {"timeout_ms": 200}}),
+            ("float", {"timeout_ms": 200.5}),
+            ("call over client", {"sdk": {"timeout_ms": 60000}, "timeout_ms": 200}),
+            ("None inherits", {"sdk": {"timeout_ms": 200}, "timeout_ms": None}),
+        ):
             self.same(lookup(name, SILENCE, **more))
 
     def test_what_is_no_time_is_refused(self):
@@ -244,86 +383,168 @@ class TimeOuts(Parity):
 class OnPurpose(Parity):
     def test_a_bad_server_url_is_refused(self):
         for url in ("no-scheme/v1", "ftp://127.0.0.1/v1", "file:///etc/passwd", "http://", "$ORIGIN/v1\r\nX: 1"):
-            self.differs("client url %r" % url, "refused when the SDK is made, not at the first call",
-                         lambda side: side.package.SDK("key", server_url=side.own(url)),
-                         lambda exchange: exchange.error is None, lambda exchange: exchange.refused())
-            self.differs("call url %r" % url, "a ValueError: nothing was asked of any server",
-                         lookup("", server_url=url), lambda exchange: exchange.error is not None and not exchange.requests,
-                         lambda exchange: exchange.refused())
+            self.differs(
+                "client url %r" % url,
+                "refused when the SDK is made, not at the first call",
+                lambda side: side.package.SDK("key", server_url=side.own(url)),
+                lambda exchange: exchange.error is None,
+                lambda exchange: exchange.refused(),
+            )
+            self.differs(
+                "call url %r" % url,
+                "a ValueError: nothing was asked of any server",
+                lookup("", server_url=url),
+                lambda exchange: exchange.error is not None and not exchange.requests,
+                lambda exchange: exchange.refused(),
+            )
         for url in ("$ORIGIN/v1?a=b", "$ORIGIN/v1#f"):
-            self.differs("client url %r" % url, "the path must not be swallowed", lookup("", sdk={"server_url": url}),
-                         lambda exchange: exchange.requests[0].target.partition("?")[0] == "/v1", lambda exchange: exchange.refused())
-            self.differs("call url %r" % url, "the path must not be swallowed", lookup("", server_url=url),
-                         lambda exchange: exchange.requests[0].target.partition("?")[0] == "/v1", lambda exchange: exchange.refused())
-        self.differs("port 99999", "there is no such port", lambda side: side.package.SDK("key", server_url="http://127.0.0.1:99999/v1"),
-                     lambda exchange: exchange.error is None, lambda exchange: exchange.refused())
+            self.differs(
+                "client url %r" % url,
+                "the path must not be swallowed",
+                lookup("", sdk={"server_url": url}),
+                lambda exchange: exchange.requests[0].target.partition("?")[0] == "/v1",
+                lambda exchange: exchange.refused(),
+            )
+            self.differs(
+                "call url %r" % url,
+                "the path must not be swallowed",
+                lookup("", server_url=url),
+                lambda exchange: exchange.requests[0].target.partition("?")[0] == "/v1",
+                lambda exchange: exchange.refused(),
+            )
+        self.differs(
+            "port 99999",
+            "there is no such port",
+            lambda side: side.package.SDK("key", server_url="http://127.0.0.1:99999/v1"),
+            lambda exchange: exchange.error is None,
+            lambda exchange: exchange.refused(),
+        )
 
     def test_a_negative_index_is_refused(self):
         for index in (-1, -2):
-            self.differs("index %d" % index, "nobody means the last server", lambda side: side.package.SDK("key", server_idx=index),
-                         lambda exchange: exchange.error is None,
-                         lambda exchange: isinstance(exchange.error, (IndexError, ValueError)))
+            self.differs(
+                "index %d" % index,
+                "nobody means the last server",
+                lambda side: side.package.SDK("key", server_idx=index),
+                lambda exchange: exchange.error is None,
+                lambda exchange: isinstance(exchange.error, (IndexError, ValueError)),
+            )
 
     def test_the_key_may_come_from_the_environment(self):
         with environment(AEROSTACK_API_KEY=" from-the-environment \n"):
+
             def call(side):
                 with side.package.SDK(server_url=self.server.origin) as sdk:
                     sdk.cache.cache_get(request={"key": "k"})
                 return self.server.requests[0].values("x-aerostack-key")
-            self.differs("AEROSTACK_API_KEY", "the official README's SDK() works", call,
-                         lambda exchange: exchange.refused("api_key_auth"),
-                         lambda exchange: exchange.value == ["from-the-environment"])
+
+            self.differs(
+                "AEROSTACK_API_KEY",
+                "the official README's SDK() works",
+                call,
+                lambda exchange: exchange.refused("api_key_auth"),
+                lambda exchange: exchange.value == ["from-the-environment"],
+            )
 
     def test_an_empty_key_is_refused(self):
         with environment(AEROSTACK_API_KEY=""):
             for key in ("", "  "):
-                self.differs("key %r" % key, "no server takes it", lookup("", sdk={"api_key_auth": key}),
-                             lambda exchange: exchange.error is None or not exchange.requests, lambda exchange: exchange.refused())
-            self.differs("no key at all", "no server takes it", lambda side: side.package.SDK(None),
-                         lambda exchange: exchange.refused(), lambda exchange: exchange.refused("AEROSTACK_API_KEY"))
+                self.differs(
+                    "key %r" % key,
+                    "no server takes it",
+                    lookup("", sdk={"api_key_auth": key}),
+                    lambda exchange: exchange.error is None or not exchange.requests,
+                    lambda exchange: exchange.refused(),
+                )
+            self.differs(
+                "no key at all",
+                "no server takes it",
+                lambda side: side.package.SDK(None),
+                lambda exchange: exchange.refused(),
+                lambda exchange: exchange.refused("AEROSTACK_API_KEY"),
+            )
 
     def test_white_space_around_a_key_is_stripped(self):
-        self.differs("key with a line end", "it was read from a file", lookup("", sdk={"api_key_auth": "a-key\n"}),
-                     lambda exchange: not exchange.requests and exchange.error is not None,
-                     lambda exchange: exchange.requests[0].values("x-aerostack-key") == ["a-key"])
+        self.differs(
+            "key with a line end",
+            "it was read from a file",
+            lookup("", sdk={"api_key_auth": "a-key\n"}),
+            lambda exchange: not exchange.requests and exchange.error is not None,
+            lambda exchange: exchange.requests[0].values("x-aerostack-key") == ["a-key"],
+        )
 
     def test_a_bad_key_is_not_quoted(self):
-        self.differs("key with a line end inside", "errors end in logs", lookup("", sdk={"api_key_auth": "s3c\nret"}),
-                     lambda exchange: "s3c" in str(exchange.error),
-                     lambda exchange: exchange.refused() and "s3c" not in str(exchange.error) and "s3c" not in repr(exchange.error))
+        self.differs(
+            "key with a line end inside",
+            "errors end in logs",
+            lookup("", sdk={"api_key_auth": "s3c\nret"}),
+            lambda exchange: "s3c" in str(exchange.error),
+            lambda exchange: (
+                exchange.refused() and "s3c" not in str(exchange.error) and "s3c" not in repr(exchange.error)
+            ),
+        )
 
     def test_a_bad_header_is_not_quoted(self):
-        self.differs("header with a line end", "errors end in logs", lookup("", http_headers={"X-Token": "s3c\nret"}),
-                     lambda exchange: "s3c" in str(exchange.error),
-                     lambda exchange: exchange.refused("X-Token") and "s3c" not in str(exchange.error))
+        self.differs(
+            "header with a line end",
+            "errors end in logs",
+            lookup("", http_headers={"X-Token": "s3c\nret"}),
+            lambda exchange: "s3c" in str(exchange.error),
+            lambda exchange: exchange.refused("X-Token") and "s3c" not in str(exchange.error),
+        )
 
     def test_a_header_in_another_case_replaces(self):
         for header in ("x-aerostack-key", "X-AEROSTACK-KEY", "Content-Type", "accept", "User-Agent"):
-            self.differs("override " + header, "one header, one value", lookup("", http_headers={header: "own"}),
-                         lambda exchange: len(exchange.requests[0].values(header.lower())) == 2,
-                         lambda exchange: exchange.requests[0].values(header.lower()) == ["own"])
+            self.differs(
+                "override " + header,
+                "one header, one value",
+                lookup("", http_headers={header: "own"}),
+                lambda exchange: len(exchange.requests[0].values(header.lower())) == 2,
+                lambda exchange: exchange.requests[0].values(header.lower()) == ["own"],
+            )
 
     def test_a_write_never_becomes_a_read(self):
         for status in (301, 302, 303):
-            self.differs("%d" % status, "a GET without a body does nothing: it must not pass for done",
-                         Case("", "cache.cache_set", {"key": "k", "value": 1},
-                              [Answer(status, "", None, [("Location", "/v1/moved")]), good("cache.cache_set")]),
-                         lambda exchange: exchange.error is None and exchange.requests[1].method == "GET",
-                         lambda exchange: exchange.raised("SDKError") and len(exchange.requests) == 1)
+            self.differs(
+                "%d" % status,
+                "a GET without a body does nothing: it must not pass for done",
+                Case(
+                    "",
+                    "cache.cache_set",
+                    {"key": "k", "value": 1},
+                    [Answer(status, "", None, [("Location", "/v1/moved")]), good("cache.cache_set")],
+                ),
+                lambda exchange: exchange.error is None and exchange.requests[1].method == "GET",
+                lambda exchange: exchange.raised("SDKError") and len(exchange.requests) == 1,
+            )
 
     def test_nothing_of_the_callers_goes_to_another_origin(self):
         with RecordingServer() as other:
             other.play([good("authentication.auth_signin")])
             for status in (307, 308):
+
                 def asked(side):
                     other.play([good("authentication.auth_signin")])
-                    exchange = side.run(Case("", "authentication.auth_signin", {"email": "e", "password": "hunter2"},
-                                             Answer(status, "", None, [("Location", other.origin + "/v1")])))
+                    exchange = side.run(
+                        Case(
+                            "",
+                            "authentication.auth_signin",
+                            {"email": "e", "password": "hunter2"},
+                            Answer(status, "", None, [("Location", other.origin + "/v1")]),
+                        )
+                    )
                     return exchange, list(other.requests)
-                self.differs("%d to another origin" % status, "the key and the password are for one origin", asked,
-                             lambda exchange: b"hunter2" in exchange.value[1][0].body
-                             and exchange.value[1][0].values("x-aerostack-key") == ["key-1"],
-                             lambda exchange: exchange.value[0].raised("AerostackError") and not exchange.value[1])
+
+                self.differs(
+                    "%d to another origin" % status,
+                    "the key and the password are for one origin",
+                    asked,
+                    lambda exchange: (
+                        b"hunter2" in exchange.value[1][0].body
+                        and exchange.value[1][0].values("x-aerostack-key") == ["key-1"]
+                    ),
+                    lambda exchange: exchange.value[0].raised("AerostackError") and not exchange.value[1],
+                )
 
     def test_no_cookie_is_kept(self):
         def second(side):
@@ -332,21 +553,40 @@ class OnPurpose(Parity):
                 sdk.cache.cache_get(request={"key": "k"})
                 sdk.cache.cache_get(request={"key": "k"})
             return self.server.requests[1].values("cookie")
-        self.differs("cookies", "one user's session is not another's", second,
-                     lambda exchange: exchange.value == ["session=first-user"], lambda exchange: exchange.value == [])
+
+        self.differs(
+            "cookies",
+            "one user's session is not another's",
+            second,
+            lambda exchange: exchange.value == ["session=first-user"],
+            lambda exchange: exchange.value == [],
+        )
 
     def test_a_redirect_to_nowhere(self):
         for target in ("ftp://127.0.0.1/x", "file:///etc/passwd"):
-            self.differs("to " + target, "no handler for it exists, the answer is an answer",
-                         lookup("", [Answer(307, "", None, [("Location", target)]), FOUND]),
-                         lambda exchange: exchange.raised("RequestError"),
-                         lambda exchange: exchange.raised("RequestError", "SDKError") and len(exchange.requests) == 1)
+            self.differs(
+                "to " + target,
+                "no handler for it exists, the answer is an answer",
+                lookup("", [Answer(307, "", None, [("Location", target)]), FOUND]),
+                lambda exchange: exchange.raised("RequestError"),
+                lambda exchange: exchange.raised("RequestError", "SDKError") and len(exchange.requests) == 1,
+            )
 
     def test_a_time_out_of_zero_is_refused(self):
-        self.differs("zero", "it is a mistake, not a network error", lookup("", timeout_ms=0, fresh=True),
-                     lambda exchange: exchange.raised("ConnectError", "TimeoutException"), lambda exchange: exchange.refused("timeout_ms"))
-        self.differs("negative", "as for zero", lookup("", timeout_ms=-1),
-                     lambda exchange: exchange.error is not None, lambda exchange: exchange.refused("timeout_ms"))
+        self.differs(
+            "zero",
+            "it is a mistake, not a network error",
+            lookup("", timeout_ms=0, fresh=True),
+            lambda exchange: exchange.raised("ConnectError", "TimeoutException"),
+            lambda exchange: exchange.refused("timeout_ms"),
+        )
+        self.differs(
+            "negative",
+            "as for zero",
+            lookup("", timeout_ms=-1),
+            lambda exchange: exchange.error is not None,
+            lambda exchange: exchange.refused("timeout_ms"),
+        )
 
     def test_the_time_out_holds_against_drips(self):
         stop = threading.Event()
@@ -367,15 +607,19 @@ class OnPurpose(Parity):
                     except OSError:
                         break
                 connection.close()
+
         listener = socket.socket()
         listener.bind(("127.0.0.1", 0))
         listener.listen(8)
         self.addCleanup(listener.close)
         threading.Thread(target=drip, args=(listener,), daemon=True).start()
-        self.differs("drips", "100 ms are 100 ms",
-                     lookup("", server_url="http://127.0.0.1:%d" % listener.getsockname()[1], timeout_ms=100),
-                     lambda exchange: exchange.error is None and exchange.seconds > 0.2,
-                     lambda exchange: exchange.raised("TimeoutException") and exchange.seconds < 0.4)
+        self.differs(
+            "drips",
+            "100 ms are 100 ms",
+            lookup("", server_url="http://127.0.0.1:%d" % listener.getsockname()[1], timeout_ms=100),
+            lambda exchange: exchange.error is None and exchange.seconds > 0.2,
+            lambda exchange: exchange.raised("TimeoutException") and exchange.seconds < 0.4,
+        )
 
 
 if __name__ == "__main__":

@@ -30,7 +30,9 @@ class ProgramCase(LoopbackTestCase):
         os.chmod(cls.folder, 0o755)
         cls.port = free_port()
         cls.log = open(os.path.join(cls.folder, "log"), "wb")
-        cls.process = subprocess.Popen(cls.start(), cwd=cls.folder, stdout=cls.log, stderr=cls.log, stdin=subprocess.DEVNULL)
+        cls.process = subprocess.Popen(
+            cls.start(), cwd=cls.folder, stdout=cls.log, stderr=cls.log, stdin=subprocess.DEVNULL
+        )
         try:
             cls.wait_until_it_listens()
         except BaseException:
@@ -54,7 +56,9 @@ class ProgramCase(LoopbackTestCase):
             except OSError:
                 if cls.process.poll() is not None or time.monotonic() > deadline:
                     with open(cls.log.name, "rb") as log:
-                        raise unittest.SkipTest("%s does not start: %s" % (cls.PROGRAM, log.read()[-500:].decode("utf-8", "replace")))
+                        raise unittest.SkipTest(
+                            "%s does not start: %s" % (cls.PROGRAM, log.read()[-500:].decode("utf-8", "replace"))
+                        )
                 time.sleep(0.02)
 
     @classmethod

@@ -180,6 +180,7 @@ class HttpxTest(PeerCase):
                     return await work(sdk)
                 finally:
                     await sdk.aclose()
+
         return asyncio.run(main())
 
     def test_calls_are_awaited_without_a_thread(self):
@@ -216,7 +217,9 @@ class HttpxTest(PeerCase):
                 self.assertGreater(sent[-1][0], 5004)
 
     def test_its_errors_are_retried_by_the_same_rules(self):
-        server = self.serve([expect, BUSY.replace(b"Retry-After: 5", b"Retry-After: 0.01"), expect, answer(b'{"exists":false}')])
+        server = self.serve(
+            [expect, BUSY.replace(b"Retry-After: 5", b"Retry-After: 0.01"), expect, answer(b'{"exists":false}')]
+        )
         self.assertIs(self.run_with_httpx(server, get).exists, False)
         self.assertEqual(len(server.requests), 2)
 

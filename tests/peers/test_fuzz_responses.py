@@ -18,11 +18,11 @@ TIMEOUT = 0.5
 SEEDS = (
     answer(b'{"exists":true,"value":[1,2,{"a":null}]}'),
     answer(gzip.compress(b'{"exists":true,"value":1}'), "Content-Encoding: gzip"),
-    b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n5;x=y\r\n{\"exi\r\n10\r\nsts\":true}       \r\n0\r\nA: b\r\n\r\n",
+    b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n5;x=y\r\n{"exi\r\n10\r\nsts":true}       \r\n0\r\nA: b\r\n\r\n',
     b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" + answer(b'{"exists":false}'),
     answer(b'{"code":"DB_QUERY_FAILED","message":"m","details":{}}', "Retry-After: 1", status="400 Bad Request"),
     answer(b"", "Location: /again", status="307 Temporary Redirect"),
-    b"HTTP/1.0 200 OK\r\n\r\n{\"exists\":true}",
+    b'HTTP/1.0 200 OK\r\n\r\n{"exists":true}',
     b"HTTP/1.1 204 No Content\r\nConnection: close\r\nKeep-Alive: timeout=5, max=100\r\n\r\n",
 )
 
@@ -54,12 +54,15 @@ def if_installed(*given_strategies):
 
     def decorate(test):
         return settings(max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck))(
-            given(*(strategy() for strategy in given_strategies))(test))
+            given(*(strategy() for strategy in given_strategies))(test)
+        )
+
     return decorate
 
 
 def mutated():
     """A sound response with some bytes cut, copied, swapped or spoilt."""
+
     @st.composite
     def build(draw):
         data = bytearray(draw(st.sampled_from(SEEDS)))
@@ -74,10 +77,29 @@ def mutated():
             elif kind == 2:
                 data[at:end] = draw(st.binary(max_size=6))
             elif kind == 3:
-                data[at:end] = draw(st.sampled_from((b"\r\n", b"\n", b"\r", b"\0", b":", b" ", b"-1", b"+5", b"99999999999", b"\r\n\r\n", b"chunked", b",", b";")))
+                data[at:end] = draw(
+                    st.sampled_from(
+                        (
+                            b"\r\n",
+                            b"\n",
+                            b"\r",
+                            b"\0",
+                            b":",
+                            b" ",
+                            b"-1",
+                            b"+5",
+                            b"99999999999",
+                            b"\r\n\r\n",
+                            b"chunked",
+                            b",",
+                            b";",
+                        )
+                    )
+                )
             else:
                 del data[at:]
         return bytes(data)
+
     return build()
 
 
@@ -87,13 +109,55 @@ def anything():
 
 def headed():
     """A status line, then lines made of the words that matter."""
-    word = st.sampled_from((b"Content-Length", b"Transfer-Encoding", b"Connection", b"Content-Encoding", b"Content-Type", b"Keep-Alive", b"Location", b"Set-Cookie",
-                            b"Retry-After", b"chunked", b"close", b"gzip", b"deflate", b"identity", b"5", b"0", b"-1", b"1, 1", b"timeout=0", b"timeout=99999999999999999999",
-                            b"inf", b"/", b"//", b"http://", b":", b" ", b"\t", b",", b"\x00", b"\xff", b"\r", b"", b"application/json; charset=utf-7"))
+    word = st.sampled_from(
+        (
+            b"Content-Length",
+            b"Transfer-Encoding",
+            b"Connection",
+            b"Content-Encoding",
+            b"Content-Type",
+            b"Keep-Alive",
+            b"Location",
+            b"Set-Cookie",
+            b"Retry-After",
+            b"chunked",
+            b"close",
+            b"gzip",
+            b"deflate",
+            b"identity",
+            b"5",
+            b"0",
+            b"-1",
+            b"1, 1",
+            b"timeout=0",
+            b"timeout=99999999999999999999",
+            b"inf",
+            b"/",
+            b"//",
+            b"http://",
+            b":",
+            b" ",
+            b"\t",
+            b",",
+            b"\x00",
+            b"\xff",
+            b"\r",
+            b"",
+            b"application/json; charset=utf-7",
+        )
+    )
     line = st.tuples(word, st.sampled_from((b": ", b":", b" : ", b"")), word).map(b"".join)
-    return st.tuples(st.sampled_from((b"200", b"204", b"304", b"100", b"101", b"206", b"307", b"401", b"407", b"413", b"500", b"503", b"999")),
-                     st.lists(line, max_size=6), st.sampled_from((b"hello", b"5\r\nhello\r\n0\r\n\r\n", b"{}", b"", b"{\"exists\":false}", gzip.compress(b"{}")))).map(
-        lambda parts: b"HTTP/1.1 " + parts[0] + b" x\r\n" + b"".join(line + b"\r\n" for line in parts[1]) + b"\r\n" + parts[2])
+    return st.tuples(
+        st.sampled_from(
+            (b"200", b"204", b"304", b"100", b"101", b"206", b"307", b"401", b"407", b"413", b"500", b"503", b"999")
+        ),
+        st.lists(line, max_size=6),
+        st.sampled_from((b"hello", b"5\r\nhello\r\n0\r\n\r\n", b"{}", b"", b'{"exists":false}', gzip.compress(b"{}"))),
+    ).map(
+        lambda parts: (
+            b"HTTP/1.1 " + parts[0] + b" x\r\n" + b"".join(line + b"\r\n" for line in parts[1]) + b"\r\n" + parts[2]
+        )
+    )
 
 
 class FuzzTest(LoopbackTestCase):

@@ -1,7 +1,7 @@
 """A real httpx.Client in our hands: whose errors are whose.
 
-    pip install httpx
-    python3 -m unittest tests.peers.test_httpx
+pip install httpx
+python3 -m unittest tests.peers.test_httpx
 """
 
 import pickle
@@ -55,12 +55,17 @@ class Httpx(unittest.TestCase):
         hook = lambda response: audit.queue.queue_enqueue(type="audit", data={})  # noqa: E731
         with self.assertRaises(errors.ConnectError) as caught:
             self.insert(self.client(event_hooks={"response": [hook]}), "api.test")
-        self.assertEqual((self.seen, caught.exception.attempts, caught.exception.maybe_processed), (["api.test"], 1, True))
+        self.assertEqual(
+            (self.seen, caught.exception.attempts, caught.exception.maybe_processed), (["api.test"], 1, True)
+        )
 
     def test_a_copy_of_its_request_is_still_the_call_s(self):
         class Signing(httpx.Client):
             def send(self, request, **options):
-                return super().send(httpx.Request(request.method, request.url, headers=request.headers, content=request.content), **options)
+                return super().send(
+                    httpx.Request(request.method, request.url, headers=request.headers, content=request.content),
+                    **options,
+                )
 
         with Signing(transport=httpx.MockTransport(self.respond)) as client, self.assertRaises(httpx.ConnectError):
             self.insert(client, "down.test", retry_config=QUICK)

@@ -51,10 +51,15 @@ class RuntimeApiHandler(http.server.BaseHTTPRequestHandler):
             self.close_connection = True
             return
         event, seconds = invocation
-        self.reply(200, json.dumps(event).encode(), {
-            "Lambda-Runtime-Aws-Request-Id": "invocation-1",
-            "Lambda-Runtime-Deadline-Ms": str(int((time.time() + seconds) * 1000)),
-            "Lambda-Runtime-Invoked-Function-Arn": "arn:aws:lambda:eu-west-1:1:function:example"})
+        self.reply(
+            200,
+            json.dumps(event).encode(),
+            {
+                "Lambda-Runtime-Aws-Request-Id": "invocation-1",
+                "Lambda-Runtime-Deadline-Ms": str(int((time.time() + seconds) * 1000)),
+                "Lambda-Runtime-Invoked-Function-Arn": "arn:aws:lambda:eu-west-1:1:function:example",
+            },
+        )
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
@@ -63,7 +68,9 @@ class RuntimeApiHandler(http.server.BaseHTTPRequestHandler):
 
     def reply(self, status, body, headers):
         self.send_response(status)
-        for name, value in dict(headers, **{"Content-Type": "application/json", "Content-Length": str(len(body))}).items():
+        for name, value in dict(
+            headers, **{"Content-Type": "application/json", "Content-Length": str(len(body))}
+        ).items():
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)
@@ -79,19 +86,35 @@ class LambdaTest(unittest.TestCase):
         newcomer = Newcomer()
         newcomer.__enter__()
         self.addCleanup(newcomer.__exit__)
-        done = newcomer.sh("cp examples/lambda_handler.py . && python3 -m zipfile -c function.zip lambda_handler.py aerostack_lite.py")
+        done = newcomer.sh(
+            "cp examples/lambda_handler.py . && python3 -m zipfile -c function.zip lambda_handler.py aerostack_lite.py"
+        )
         self.assertEqual(done[0], 0, done)
         with zipfile.ZipFile(newcomer.path("function.zip")) as function:
             self.assertEqual(sorted(function.namelist()), ["aerostack_lite.py", "lambda_handler.py"])
             function.extractall(newcomer.path("task"))
         api = RuntimeApi()
         self.addCleanup(api.close)
-        environment = dict(newcomer.environment, AWS_LAMBDA_RUNTIME_API="127.0.0.1:%d" % api.server_port, AEROSTACK_API_KEY="k\n",
-                           AEROSTACK_SERVER_URL=server.url, AWS_LAMBDA_FUNCTION_NAME="example", AWS_LAMBDA_FUNCTION_VERSION="1",
-                           AWS_LAMBDA_FUNCTION_MEMORY_SIZE="128", AWS_LAMBDA_LOG_GROUP_NAME="g", AWS_LAMBDA_LOG_STREAM_NAME="s",
-                           LAMBDA_TASK_ROOT=newcomer.path("task"), TZ=":UTC")
-        program = subprocess.Popen([sys.executable, "-m", "awslambdaric", "lambda_handler.handler"], cwd=newcomer.path("task"), env=environment,
-                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        environment = dict(
+            newcomer.environment,
+            AWS_LAMBDA_RUNTIME_API="127.0.0.1:%d" % api.server_port,
+            AEROSTACK_API_KEY="k\n",
+            AEROSTACK_SERVER_URL=server.url,
+            AWS_LAMBDA_FUNCTION_NAME="example",
+            AWS_LAMBDA_FUNCTION_VERSION="1",
+            AWS_LAMBDA_FUNCTION_MEMORY_SIZE="128",
+            AWS_LAMBDA_LOG_GROUP_NAME="g",
+            AWS_LAMBDA_LOG_STREAM_NAME="s",
+            LAMBDA_TASK_ROOT=newcomer.path("task"),
+            TZ=":UTC",
+        )
+        program = subprocess.Popen(
+            [sys.executable, "-m", "awslambdaric", "lambda_handler.handler"],
+            cwd=newcomer.path("task"),
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         self.addCleanup(program.wait)
         self.addCleanup(program.kill)
 
@@ -105,7 +128,11 @@ class LambdaTest(unittest.TestCase):
         return invoke
 
     def test_invocations_share_a_connection(self):
-        missing, rows, stored = answer(b'{"exists":false}'), answer(b'{"results":[{"n":1}],"count":1}'), answer(b'{"success":true}')
+        missing, rows, stored = (
+            answer(b'{"exists":false}'),
+            answer(b'{"results":[{"n":1}],"count":1}'),
+            answer(b'{"success":true}'),
+        )
         found = answer(b'{"exists":true,"value":[{"n":1}]}')
         with ScriptedServer([expect, missing, expect, rows, expect, stored] + [expect, found] * 5) as server:
             invoke, event = self.start(server), {"key": "k", "sql": "SELECT 1 AS n"}
@@ -118,14 +145,18 @@ class LambdaTest(unittest.TestCase):
     def test_it_answers_before_lambda_would_end_it(self):
         with ScriptedServer([expect, answer(b'{"exists":true,"value":1}')], [expect, hang]) as server:
             invoke = self.start(server)
-            self.assertEqual(invoke({"key": "k", "sql": ""})[0], {"rows": 1, "cached": True})  # the container is warm now
+            self.assertEqual(
+                invoke({"key": "k", "sql": ""})[0], {"rows": 1, "cached": True}
+            )  # the container is warm now
             result, seconds = invoke({"key": "k", "sql": ""}, seconds=0.8)
             self.assertIn("timed out", result["error"])
             self.assertRegex(result["request_id"], "^[0-9a-f]{32}$")
             self.assertLess(seconds, 0.8)
 
     def test_what_the_api_refuses_is_the_function_s_answer(self):
-        with ScriptedServer(repeat(expect, answer(b'{"code":"AUTH_INVALID_KEY","message":"who are you"}', status="401 No"))) as server:
+        with ScriptedServer(
+            repeat(expect, answer(b'{"code":"AUTH_INVALID_KEY","message":"who are you"}', status="401 No"))
+        ) as server:
             result, _ = self.start(server)({"key": "k", "sql": ""})
             self.assertIn("who are you", result["error"])
 

@@ -1,8 +1,8 @@
 """What we send, read by the parsers that servers really use, and through nginx. Each test skips where its parser is missing.
 
-    pip install werkzeug Django starlette python-multipart aiohttp tornado aerostack==0.1.2
-    npm install --prefix SOME_FOLDER busboy formidable
-    NODE_PATH=SOME_FOLDER/node_modules python3 -m unittest tests.peers.test_multipart_parsers
+pip install werkzeug Django starlette python-multipart aiohttp tornado aerostack==0.1.2
+npm install --prefix SOME_FOLDER busboy formidable
+NODE_PATH=SOME_FOLDER/node_modules python3 -m unittest tests.peers.test_multipart_parsers
 """
 
 import asyncio
@@ -26,22 +26,60 @@ from tests.upload_case import PATIENCE_SECONDS, Server
 MIB = 1024 * 1024
 EVERY_BYTE = bytes(range(256)) * 64 + b"\r\n--\r\n\n\r--"
 
-NAMES = ["plain.txt", "two words.txt", 'say "hi".txt', "back\\slash.txt", '\\"', "C:\\folder\\file.txt", "cr\rlf\n.txt",
-         "tab\t.txt", "100%25.txt", "a;b=c.txt", "a'b,c.txt", "folder/file.txt", "../up.txt", "caf\u00e9.txt",
-         "\U0001f600.txt", "\u202eabc\u05d0\u05d1.txt", " blank "]
-KEYS = ["a/b.txt", "", " ", 'quote"s', "back\\slash", "cr\r\nlf", "50%25;x=y", "caf\u00e9 \U0001f600", "\u202eabc\u05d0\u05d1", "--\r\n--"]
-TYPES = ["text/plain", "text/plain; charset=utf-8", 'image/png; name="a;b\\"c"', "application/vnd.x+json;v=1", "TEXT/Html",
-         "x/y;z", "nonsense"]
+NAMES = [
+    "plain.txt",
+    "two words.txt",
+    'say "hi".txt',
+    "back\\slash.txt",
+    '\\"',
+    "C:\\folder\\file.txt",
+    "cr\rlf\n.txt",
+    "tab\t.txt",
+    "100%25.txt",
+    "a;b=c.txt",
+    "a'b,c.txt",
+    "folder/file.txt",
+    "../up.txt",
+    "caf\u00e9.txt",
+    "\U0001f600.txt",
+    "\u202eabc\u05d0\u05d1.txt",
+    " blank ",
+]
+KEYS = [
+    "a/b.txt",
+    "",
+    " ",
+    'quote"s',
+    "back\\slash",
+    "cr\r\nlf",
+    "50%25;x=y",
+    "caf\u00e9 \U0001f600",
+    "\u202eabc\u05d0\u05d1",
+    "--\r\n--",
+]
+TYPES = [
+    "text/plain",
+    "text/plain; charset=utf-8",
+    'image/png; name="a;b\\"c"',
+    "application/vnd.x+json;v=1",
+    "TEXT/Html",
+    "x/y;z",
+    "nonsense",
+]
 
 # What to send: (key, contentType or None, file name, type or None, content)
-UPLOADS = ([("k", None, "plain.bin", None, EVERY_BYTE), ("k", None, "empty.bin", None, b"")]
-           + [("k", None, name, "text/plain", EVERY_BYTE) for name in NAMES]
-           + [(key, None, "f.txt", "text/plain", b"x") for key in KEYS]
-           + [("k", type, "f.txt", type, b"\r\n") for type in TYPES])
+UPLOADS = (
+    [("k", None, "plain.bin", None, EVERY_BYTE), ("k", None, "empty.bin", None, b"")]
+    + [("k", None, name, "text/plain", EVERY_BYTE) for name in NAMES]
+    + [(key, None, "f.txt", "text/plain", b"x") for key in KEYS]
+    + [("k", type, "f.txt", type, b"\r\n") for type in TYPES]
+)
 
 # Some parser refuses or drops each of these, whoever sends it; ours must fare as the official SDK's does.
-CONTENTIOUS = ([("k", None, name, "text/plain", b"x") for name in ("escape\x1b.txt", "delete\x7f.txt", "trailing\\", ".", "..", "folder/")]
-               + [("k", None, "f.txt", type, b"x") for type in ("", "multipart/mixed; boundary=zzz")])
+CONTENTIOUS = [
+    ("k", None, name, "text/plain", b"x")
+    for name in ("escape\x1b.txt", "delete\x7f.txt", "trailing\\", ".", "..", "folder/")
+] + [("k", None, "f.txt", type, b"x") for type in ("", "multipart/mixed; boundary=zzz")]
 
 
 def sha256(data):
@@ -57,13 +95,21 @@ def module(name):
 
 # ---- The parsers: content type, body -> [{name, fileName, type, value | sha256}, ...]
 
+
 def with_werkzeug(content_type, body):
-    environ = {"REQUEST_METHOD": "POST", "CONTENT_TYPE": content_type, "CONTENT_LENGTH": str(len(body)), "wsgi.input": io.BytesIO(body)}
+    environ = {
+        "REQUEST_METHOD": "POST",
+        "CONTENT_TYPE": content_type,
+        "CONTENT_LENGTH": str(len(body)),
+        "wsgi.input": io.BytesIO(body),
+    }
     _, fields, files = module("werkzeug.formparser").parse_form_data(environ, silent=False)
     parts = [{"name": name, "value": value} for name, value in fields.items(multi=True)]
     for name, file in files.items(multi=True):
         with file.stream as stream:
-            parts.append({"name": name, "fileName": file.filename, "type": file.content_type, "sha256": sha256(stream.read())})
+            parts.append(
+                {"name": name, "fileName": file.filename, "type": file.content_type, "sha256": sha256(stream.read())}
+            )
     return parts
 
 
@@ -78,7 +124,9 @@ def with_django(content_type, body):
     for name, values in files.lists():
         for file in values:
             with file:
-                parts.append({"name": name, "fileName": file.name, "type": file.content_type, "sha256": sha256(file.read())})
+                parts.append(
+                    {"name": name, "fileName": file.name, "type": file.content_type, "sha256": sha256(file.read())}
+                )
     return parts
 
 
@@ -89,7 +137,7 @@ def with_starlette(content_type, body):
     async def parse():
         async def stream():
             for start in range(0, len(body), 65536):
-                yield body[start:start + 65536]
+                yield body[start : start + 65536]
 
         form = await module("starlette.formparsers").MultiPartParser(headers, stream()).parse()
         parts = []
@@ -97,7 +145,14 @@ def with_starlette(content_type, body):
             if isinstance(value, str):
                 parts.append({"name": name, "value": value})
             else:
-                parts.append({"name": name, "fileName": value.filename, "type": value.content_type, "sha256": sha256(await value.read())})
+                parts.append(
+                    {
+                        "name": name,
+                        "fileName": value.filename,
+                        "type": value.content_type,
+                        "sha256": sha256(await value.read()),
+                    }
+                )
         await form.close()
         return parts
 
@@ -109,17 +164,26 @@ def with_aiohttp(content_type, body):
 
     async def parse():
         loop = asyncio.get_running_loop()
-        payload = streams.StreamReader(module("aiohttp.base_protocol").BaseProtocol(loop), 2 ** 40, loop=loop)
+        payload = streams.StreamReader(module("aiohttp.base_protocol").BaseProtocol(loop), 2**40, loop=loop)
         payload.feed_data(body)
         payload.feed_eof()
-        request = utilities.make_mocked_request("POST", "/", headers={"Content-Type": content_type}, payload=payload, client_max_size=2 ** 40)
+        request = utilities.make_mocked_request(
+            "POST", "/", headers={"Content-Type": content_type}, payload=payload, client_max_size=2**40
+        )
         parts = []
         for name, value in (await request.post()).items():
             if isinstance(value, str):
                 parts.append({"name": name, "value": value})
             else:
                 with value.file as file:
-                    parts.append({"name": name, "fileName": value.filename, "type": value.content_type, "sha256": sha256(file.read())})
+                    parts.append(
+                        {
+                            "name": name,
+                            "fileName": value.filename,
+                            "type": value.content_type,
+                            "sha256": sha256(file.read()),
+                        }
+                    )
         return parts
 
     return asyncio.run(parse())
@@ -127,10 +191,14 @@ def with_aiohttp(content_type, body):
 
 def with_tornado(content_type, body):
     fields, files = {}, {}
-    module("tornado.httputil").parse_multipart_form_data(content_type.partition("boundary=")[2].encode(), body, fields, files)
-    return ([{"name": name, "value": value.decode()} for name, values in fields.items() for value in values]
-            + [{"name": name, "fileName": file["filename"], "type": file["content_type"], "sha256": sha256(file["body"])}
-               for name, several in files.items() for file in several])
+    module("tornado.httputil").parse_multipart_form_data(
+        content_type.partition("boundary=")[2].encode(), body, fields, files
+    )
+    return [{"name": name, "value": value.decode()} for name, values in fields.items() for value in values] + [
+        {"name": name, "fileName": file["filename"], "type": file["content_type"], "sha256": sha256(file["body"])}
+        for name, several in files.items()
+        for file in several
+    ]
 
 
 def with_email(content_type, body):
@@ -141,12 +209,20 @@ def with_email(content_type, body):
         if part.get_filename() is None:
             parts.append({"name": name, "value": content.decode()})
         else:
-            parts.append({"name": name, "fileName": str(part.get_filename()), "type": part.get_content_type(), "sha256": sha256(content)})
+            parts.append(
+                {
+                    "name": name,
+                    "fileName": str(part.get_filename()),
+                    "type": part.get_content_type(),
+                    "sha256": sha256(content),
+                }
+            )
     return parts
 
 
 def each(parse):
     """[(content type, body), ...] -> what `parse` makes of each: its parts, or the name of its exception."""
+
     def parse_all(bodies):
         results = []
         for content_type, body in bodies:
@@ -171,8 +247,13 @@ def with_node(parser):
                 paths.append(os.path.join(folder, str(number)))
                 pathlib.Path(paths[-1]).write_bytes(body)
             script = str(pathlib.Path(__file__).with_name("parse_multipart.js"))
-            done = subprocess.run(["node", script, parser], env=dict(os.environ, UPLOADS=folder), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                                  input=json.dumps([(content_type, path) for (content_type, _), path in zip(bodies, paths)]).encode())
+            done = subprocess.run(
+                ["node", script, parser],
+                env=dict(os.environ, UPLOADS=folder),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                input=json.dumps([(content_type, path) for (content_type, _), path in zip(bodies, paths)]).encode(),
+            )
         if b"Cannot find module '%s'" % parser.encode() in done.stderr:
             raise unittest.SkipTest(parser + " is not on NODE_PATH")
         if done.returncode:
@@ -182,12 +263,21 @@ def with_node(parser):
     return parse_all
 
 
-PARSERS = {"werkzeug": each(with_werkzeug), "Django": each(with_django), "Starlette": each(with_starlette), "aiohttp": each(with_aiohttp),
-           "Tornado": each(with_tornado), "email": each(with_email), "busboy": with_node("busboy"), "formidable": with_node("formidable"),
-           "fetch": with_node("fetch")}
+PARSERS = {
+    "werkzeug": each(with_werkzeug),
+    "Django": each(with_django),
+    "Starlette": each(with_starlette),
+    "aiohttp": each(with_aiohttp),
+    "Tornado": each(with_tornado),
+    "email": each(with_email),
+    "busboy": with_node("busboy"),
+    "formidable": with_node("formidable"),
+    "fetch": with_node("fetch"),
+}
 
 
 # ---- What goes over the wire
+
 
 def sent_by(sdk_class, uploads, make=lambda content: content):
     """The (content type, body) of each upload as the server read it off the socket."""
@@ -204,7 +294,7 @@ def sent_by(sdk_class, uploads, make=lambda content: content):
 
 
 def in_pieces(content):
-    return (content[start:start + 1000] for start in range(0, len(content), 1000))
+    return (content[start : start + 1000] for start in range(0, len(content), 1000))
 
 
 class Parsers(unittest.TestCase):
@@ -292,9 +382,12 @@ class ThroughNginx(unittest.TestCase):
             self.port = free.getsockname()[1]
         configuration = os.path.join(self.folder, "nginx.conf")
         pathlib.Path(configuration).write_text(
-            NGINX % {"folder": self.folder, "port": self.port, "upstream": self.server.url.replace("/v1", "")})
-        nginx = subprocess.Popen(["nginx", "-p", self.folder, "-c", configuration, "-e", os.path.join(self.folder, "error.log")],
-                                 stderr=subprocess.DEVNULL)
+            NGINX % {"folder": self.folder, "port": self.port, "upstream": self.server.url.replace("/v1", "")}
+        )
+        nginx = subprocess.Popen(
+            ["nginx", "-p", self.folder, "-c", configuration, "-e", os.path.join(self.folder, "error.log")],
+            stderr=subprocess.DEVNULL,
+        )
         self.addCleanup(nginx.wait, PATIENCE_SECONDS)
         self.addCleanup(nginx.terminate)
         self.wait_until_it_listens(nginx)
@@ -322,7 +415,12 @@ class ThroughNginx(unittest.TestCase):
             path.write_bytes(data)
             for location in ("buffered", "unbuffered"):
                 storage = self.sdk(location).storage
-                for name, content in (("bytes", data), ("a path", path), ("a generator", in_pieces(data)), ("BytesIO", io.BytesIO(data))):
+                for name, content in (
+                    ("bytes", data),
+                    ("a path", path),
+                    ("a generator", in_pieces(data)),
+                    ("BytesIO", io.BytesIO(data)),
+                ):
                     with self.subTest(size=size, location=location, source=name):
                         storage.storage_upload(key="k", file={"file_name": "f", "content": content})
                         self.assertEqual(self.server.received[-1].path, "/%s/v1/storage/upload" % location)
@@ -330,7 +428,10 @@ class ThroughNginx(unittest.TestCase):
 
     def test_too_large_a_body_is_its_413_while_the_body_goes_out(self):
         storage = self.sdk("small").storage
-        for name, make in (("bytes", lambda: bytes(40 * MIB)), ("a generator", lambda: (bytes(65536) for _ in range(640)))):
+        for name, make in (
+            ("bytes", lambda: bytes(40 * MIB)),
+            ("a generator", lambda: (bytes(65536) for _ in range(640))),
+        ):
             for twin in ("storage_upload", "storage_upload_async"):
                 with self.subTest(source=name, twin=twin):
                     with self.assertRaises(errors.SDKError) as caught:

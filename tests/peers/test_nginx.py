@@ -53,10 +53,23 @@ class NginxCase(ProgramCase):
             authority = trustme.CA()
             cls.bundle = os.path.join(cls.folder, "ca.pem")
             authority.cert_pem.write_to_path(cls.bundle)
-            authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(os.path.join(cls.folder, "server.pem"))
-            tls = "listen 127.0.0.1:%d ssl; ssl_protocols TLSv1.2 TLSv1.3; ssl_certificate server.pem; ssl_certificate_key server.pem;" % cls.tls_port
-        configuration = cls.write("nginx.conf", CONFIGURATION.format(
-            user="user root;" if hasattr(os, "geteuid") and os.geteuid() == 0 else "", folder=cls.folder, port=cls.port, tls=tls, long=LONG))
+            authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(
+                os.path.join(cls.folder, "server.pem")
+            )
+            tls = (
+                "listen 127.0.0.1:%d ssl; ssl_protocols TLSv1.2 TLSv1.3; ssl_certificate server.pem; ssl_certificate_key server.pem;"
+                % cls.tls_port
+            )
+        configuration = cls.write(
+            "nginx.conf",
+            CONFIGURATION.format(
+                user="user root;" if hasattr(os, "geteuid") and os.geteuid() == 0 else "",
+                folder=cls.folder,
+                port=cls.port,
+                tls=tls,
+                long=LONG,
+            ),
+        )
         return [cls.path, "-p", cls.folder, "-c", configuration, "-e", "stderr"]
 
     def setUp(self):
@@ -132,12 +145,16 @@ class NginxTest(NginxCase):
             client = HttpClient(ssl_context=context)
             self.addCleanup(client.close)
             self.assertEqual(post(client, "https://127.0.0.1:%d/protocol" % self.tls_port).json(), name)
-            self.assertEqual(len({post(client, "https://127.0.0.1:%d/connection" % self.tls_port).json() for _ in range(10)}), 1)
+            self.assertEqual(
+                len({post(client, "https://127.0.0.1:%d/connection" % self.tls_port).json() for _ in range(10)}), 1
+            )
 
     @unittest.skipUnless(trustme, "trustme is not installed")
     def test_413_over_tls_is_what_the_caller_sees(self):
         os.environ["SSL_CERT_FILE"] = self.bundle
-        with SDK("key", server_url="https://127.0.0.1:%d/v1" % self.tls_port, retry_config=None, timeout_ms=5000) as sdk:
+        with SDK(
+            "key", server_url="https://127.0.0.1:%d/v1" % self.tls_port, retry_config=None, timeout_ms=5000
+        ) as sdk:
             with self.assertRaises(errors.SDKError) as caught:
                 sdk.storage.storage_upload(key="a", file={"file_name": "f", "content": bytes(10 << 20)})
         self.assertEqual(caught.exception.status_code, 413)

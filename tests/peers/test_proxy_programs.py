@@ -48,7 +48,9 @@ class ProxyTests:
     def test_https_goes_through_a_tunnel_that_is_kept(self):
         server_side, trusting = self.tls()
         with ScriptedServer(repeat(expect, FOUND), tls=server_side) as server:
-            with SDK("sk_1", server_url=server.url + "/v1", client=self.client(ssl_context=trusting), retry_config=None) as sdk:
+            with SDK(
+                "sk_1", server_url=server.url + "/v1", client=self.client(ssl_context=trusting), retry_config=None
+            ) as sdk:
                 for _ in range(5):
                     self.assertEqual(sdk.cache.cache_get(key="a").value, "v")
             self.assertEqual(server.connections, 1)
@@ -57,7 +59,9 @@ class ProxyTests:
     def test_the_environment_names_it_too(self):
         server_side, trusting = self.tls()
         os.environ["HTTPS_PROXY"] = "http://%s@127.0.0.1:%d" % (self.USERINFO, self.port)
-        with ScriptedServer(repeat(expect, FOUND), tls=server_side) as server, HttpClient(ssl_context=trusting) as client:
+        with ScriptedServer(repeat(expect, FOUND), tls=server_side) as server, HttpClient(
+            ssl_context=trusting
+        ) as client:
             self.assertEqual(post(client, server.url).json()["value"], "v")
 
     def test_a_wrong_password_is_a_proxy_error_or_a_407(self):
@@ -65,10 +69,14 @@ class ProxyTests:
             with self.assertRaises(errors.ProxyError) as caught:
                 post(self.client(userinfo), "https://127.0.0.1:%d/" % free_port())
             self.assertRegex(str(caught.exception), "401|407")  # tinyproxy says 401 to a wrong password
-            with ScriptedServer([expect, FOUND]) as server, SDK("key", server_url=server.url, client=self.client(userinfo), retry_config=None) as sdk:
+            with ScriptedServer([expect, FOUND]) as server, SDK(
+                "key", server_url=server.url, client=self.client(userinfo), retry_config=None
+            ) as sdk:
                 with self.assertRaises(errors.AerostackError) as caught:
                     sdk.cache.cache_get(key="a")
-                if not isinstance(caught.exception, errors.NetworkError):  # tinyproxy resets before it has read the body
+                if not isinstance(
+                    caught.exception, errors.NetworkError
+                ):  # tinyproxy resets before it has read the body
                     self.assertRegex(str(caught.exception), "401|407")
                 self.assertEqual(server.connections, 0)
 
@@ -90,9 +98,19 @@ class TinyproxyTest(ProxyTests, ProgramCase):
 
     @classmethod
     def start(cls):
-        return [cls.path, "-d", "-c", cls.write("tinyproxy.conf", (
-            "Port %d\nListen 127.0.0.1\nAllow 127.0.0.1\nTimeout 30\nMaxClients 50\nLogLevel Error\n"
-            'BasicAuth user pass\n') % cls.port)]
+        return [
+            cls.path,
+            "-d",
+            "-c",
+            cls.write(
+                "tinyproxy.conf",
+                (
+                    "Port %d\nListen 127.0.0.1\nAllow 127.0.0.1\nTimeout 30\nMaxClients 50\nLogLevel Error\n"
+                    "BasicAuth user pass\n"
+                )
+                % cls.port,
+            ),
+        ]
 
 
 class SquidTest(ProxyTests, ProgramCase):
@@ -101,9 +119,22 @@ class SquidTest(ProxyTests, ProgramCase):
     @classmethod
     def start(cls):
         # A checker of passwords in a line of shell: squid asks "user password".
-        checker = cls.write("check", '#!/bin/sh\nwhile read -r line; do if [ "$line" = "user pass" ]; then echo OK; else echo ERR; fi; done\n')
+        checker = cls.write(
+            "check",
+            '#!/bin/sh\nwhile read -r line; do if [ "$line" = "user pass" ]; then echo OK; else echo ERR; fi; done\n',
+        )
         os.chmod(checker, 0o755)
-        return [cls.path, "-N", "-f", cls.write("squid.conf", (
-            "http_port 127.0.0.1:%d\npid_filename none\ncache deny all\naccess_log none\ncache_log /dev/stderr\ncoredump_dir %s\nshutdown_lifetime 0 seconds\n"
-            "auth_param basic program %s\nauth_param basic children 1 startup=1\nacl known proxy_auth REQUIRED\nhttp_access allow known\nhttp_access deny all\n"
-            "visible_hostname squid.test\nnetdb_filename none\npinger_enable off\n") % (cls.port, cls.folder, checker))]
+        return [
+            cls.path,
+            "-N",
+            "-f",
+            cls.write(
+                "squid.conf",
+                (
+                    "http_port 127.0.0.1:%d\npid_filename none\ncache deny all\naccess_log none\ncache_log /dev/stderr\ncoredump_dir %s\nshutdown_lifetime 0 seconds\n"
+                    "auth_param basic program %s\nauth_param basic children 1 startup=1\nacl known proxy_auth REQUIRED\nhttp_access allow known\nhttp_access deny all\n"
+                    "visible_hostname squid.test\nnetdb_filename none\npinger_enable off\n"
+                )
+                % (cls.port, cls.folder, checker),
+            ),
+        ]

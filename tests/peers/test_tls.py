@@ -12,7 +12,19 @@ import warnings
 
 from aerostack_lite import SDK, HttpClient, errors
 from tests.scripted_server import (
-    LoopbackTestCase, ScriptedServer, Stopwatch, answer, close, drip, expect, hang, header, mirror, post, repeat, until_gone,
+    LoopbackTestCase,
+    ScriptedServer,
+    Stopwatch,
+    answer,
+    close,
+    drip,
+    expect,
+    hang,
+    header,
+    mirror,
+    post,
+    repeat,
+    until_gone,
 )
 
 try:
@@ -26,8 +38,10 @@ FOUND = answer(b'{"exists":false}')
 
 def start_tls(context):
     """A script's step: from here on the connection speaks TLS, as behind a CONNECT."""
+
     def step(peer):
         peer.socket = context.wrap_socket(peer.socket, server_side=True)
+
     return step
 
 
@@ -79,7 +93,13 @@ class TrustTest(TlsCase):
 
     @unittest.skipUnless(shutil.which("openssl"), "openssl is not installed")
     def test_a_certificate_folder_of_the_environment_is_trusted(self):
-        name = subprocess.run(["openssl", "x509", "-hash", "-noout", "-in", self.bundle], stdout=subprocess.PIPE, check=True).stdout.decode().strip()
+        name = (
+            subprocess.run(
+                ["openssl", "x509", "-hash", "-noout", "-in", self.bundle], stdout=subprocess.PIPE, check=True
+            )
+            .stdout.decode()
+            .strip()
+        )
         folder = os.path.join(self.folder, "hashed")
         os.makedirs(folder, exist_ok=True)
         shutil.copy(self.bundle, os.path.join(folder, name + ".0"))
@@ -129,7 +149,9 @@ class DistrustTest(TlsCase):
             if through_proxy:
                 os.environ["HTTPS_PROXY"] = server.url
             # The default retries: distrust must not be tried again.
-            with SDK("sk_1", server_url="https://%s:%d" % (host, server.port)) as sdk, self.assertRaises(errors.ConnectError) as caught:
+            with SDK("sk_1", server_url="https://%s:%d" % (host, server.port)) as sdk, self.assertRaises(
+                errors.ConnectError
+            ) as caught:
                 sdk.cache.cache_get(key="a")
             os.environ.pop("HTTPS_PROXY", None)
             self.assertEqual((server.connections, caught.exception.attempts), (1, 1))
@@ -140,8 +162,11 @@ class DistrustTest(TlsCase):
 
     def test_an_untrusted_authority(self):
         for through_proxy in (False, True):
-            error = self.assert_refused(self.context(authority=trustme.CA()), "(?i)unable to get local issuer|self.signed|unable to verify",
-                                        through_proxy=through_proxy)
+            error = self.assert_refused(
+                self.context(authority=trustme.CA()),
+                "(?i)unable to get local issuer|self.signed|unable to verify",
+                through_proxy=through_proxy,
+            )
             self.assertRegex(str(error), "SSL_CERT_FILE|ssl_context")
             self.assertIsInstance(error.__cause__, ssl.SSLCertVerificationError)
 
@@ -156,7 +181,9 @@ class DistrustTest(TlsCase):
 
     def test_a_certificate_of_another_address(self):
         for through_proxy in (False, True):
-            self.assert_refused(self.context("127.0.0.2", "localhost"), "(?i)mismatch|not valid for", through_proxy=through_proxy)
+            self.assert_refused(
+                self.context("127.0.0.2", "localhost"), "(?i)mismatch|not valid for", through_proxy=through_proxy
+            )
 
     def test_an_old_protocol(self):
         for version in ("TLSv1", "TLSv1_1"):
@@ -190,9 +217,16 @@ class WireTest(TlsCase):
             self.assertEqual(post(self.trusting(), server.url, big, timeout=20.0).content, big)
 
     def test_a_body_cut_short_is_never_a_value(self):
-        for head in (b"\r\n", b"Content-Length: 99\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n", b"Content-Type: application/json\r\n\r\n"):
+        for head in (
+            b"\r\n",
+            b"Content-Length: 99\r\n\r\n",
+            b"Transfer-Encoding: chunked\r\n\r\n",
+            b"Content-Type: application/json\r\n\r\n",
+        ):
             for body in (b'{"exists":false}', b"5\r\nhello\r\n"):
-                with self.subTest(head, body=body), ScriptedServer([expect, OK + head + body, close], tls=self.context()) as server:
+                with self.subTest(head, body=body), ScriptedServer(
+                    [expect, OK + head + body, close], tls=self.context()
+                ) as server:
                     with self.assertRaises((errors.RemoteProtocolError, errors.ReadError)):
                         post(self.trusting(), server.url)
 
@@ -207,8 +241,12 @@ class WireTest(TlsCase):
 
     def test_surplus_bytes_are_never_the_next_answer(self):
         forged = answer(b'"forged"')
-        for script in ([expect, answer(b"1") + forged, until_gone], [expect, answer(b"1"), forged, until_gone], [expect, answer(b"1") + b"x", until_gone],
-                       [expect, answer(b"1") + forged * 3000, until_gone]):
+        for script in (
+            [expect, answer(b"1") + forged, until_gone],
+            [expect, answer(b"1"), forged, until_gone],
+            [expect, answer(b"1") + b"x", until_gone],
+            [expect, answer(b"1") + forged * 3000, until_gone],
+        ):
             with ScriptedServer(script, [expect, answer(b"2")], tls=self.context()) as server:
                 client = self.trusting()
                 self.assertEqual(post(client, server.url).content, b"1")
@@ -229,8 +267,13 @@ class WireTest(TlsCase):
                 self.assertEqual(len(server.requests), 2)
 
     def test_the_deadline_holds(self):
-        for script in ([hang], [expect, hang], [expect, OK, drip(b"X: y\r\n" * 999)], [expect, OK + b"\r\n", drip(b"x" * 999)],
-                       [expect, OK + b"Content-Length: 999\r\n\r\n", drip(b"x" * 999)]):
+        for script in (
+            [hang],
+            [expect, hang],
+            [expect, OK, drip(b"X: y\r\n" * 999)],
+            [expect, OK + b"\r\n", drip(b"x" * 999)],
+            [expect, OK + b"Content-Length: 999\r\n\r\n", drip(b"x" * 999)],
+        ):
             with ScriptedServer(script, tls=self.context()) as server, Stopwatch() as took:
                 with self.assertRaises(errors.TimeoutException):
                     post(self.trusting(), server.url, timeout=0.3)
@@ -251,7 +294,10 @@ class WireTest(TlsCase):
     def test_the_context_is_shared_by_threads(self):
         with ScriptedServer(repeat(expect, answer(b"1")), tls=self.context()) as server:
             client, got = self.trusting(), []
-            threads = [threading.Thread(target=lambda: got.append(post(client, server.url, timeout=20.0).content)) for _ in range(20)]
+            threads = [
+                threading.Thread(target=lambda: got.append(post(client, server.url, timeout=20.0).content))
+                for _ in range(20)
+            ]
             for thread in threads:
                 thread.start()
             for thread in threads:
@@ -262,12 +308,20 @@ class WireTest(TlsCase):
         for status in ("307 x", "308 x", "302 x"):
             with ScriptedServer([expect, FOUND]) as plain:
                 target = "Location: http://127.0.0.1:%d/" % plain.port
-                with ScriptedServer([expect, answer(b"", target, status=status), until_gone], tls=self.context()) as server:
-                    with SDK("key", server_url=server.url, client=self.trusting(), retry_config=None) as sdk, self.assertRaises(errors.SDKError):
+                with ScriptedServer(
+                    [expect, answer(b"", target, status=status), until_gone], tls=self.context()
+                ) as server:
+                    with SDK(
+                        "key", server_url=server.url, client=self.trusting(), retry_config=None
+                    ) as sdk, self.assertRaises(errors.SDKError):
                         sdk.cache.cache_get(key="a")
                     same_port = "Location: http://%s/" % server.netloc
-                with ScriptedServer([expect, answer(b"", same_port, status=status), until_gone], tls=self.context()) as server:
-                    with SDK("key", server_url=server.url, client=self.trusting(), retry_config=None) as sdk, self.assertRaises(errors.SDKError):
+                with ScriptedServer(
+                    [expect, answer(b"", same_port, status=status), until_gone], tls=self.context()
+                ) as server:
+                    with SDK(
+                        "key", server_url=server.url, client=self.trusting(), retry_config=None
+                    ) as sdk, self.assertRaises(errors.SDKError):
                         sdk.cache.cache_get(key="a")
                 self.assertEqual(plain.connections, 0)
 
@@ -285,13 +339,17 @@ class TunnelTest(TlsCase):
             self.assertEqual((len(header(connect, "Proxy-Authorization")), header(connect, "X-Aerostack-Key")), (1, []))
             for inner in (first, second):
                 self.assertTrue(inner.startswith(b"POST /cache/get HTTP/1.1\r\n"), inner)
-                self.assertEqual((header(inner, "Proxy-Authorization"), header(inner, "X-Aerostack-Key")), ([], ["sk_1"]))
+                self.assertEqual(
+                    (header(inner, "Proxy-Authorization"), header(inner, "X-Aerostack-Key")), ([], ["sk_1"])
+                )
                 self.assertEqual(header(inner, "Host"), ["origin.test"])
             self.assertEqual(proxy.connections, 1)
 
     def test_interim_answers_of_the_proxy_do_not_count_against_the_server(self):
         interim = b"HTTP/1.1 100 Continue\r\n\r\n" * 8
-        with ScriptedServer([expect, interim + OK + b"\r\n", start_tls(self.context()), expect, interim + FOUND]) as proxy:
+        with ScriptedServer(
+            [expect, interim + OK + b"\r\n", start_tls(self.context()), expect, interim + FOUND]
+        ) as proxy:
             self.assertEqual(post(self.trusting(proxy=proxy.url), "https://origin.test/").status_code, 200)
 
     def test_two_origins_never_share_a_tunnel(self):
@@ -300,7 +358,10 @@ class TunnelTest(TlsCase):
 
         with ScriptedServer(script("one.test"), script("two.test")) as proxy:
             client = self.trusting(proxy=proxy.url)
-            self.assertEqual([post(client, "https://%s/" % name).content for name in ("one.test", "two.test")], [b"one.test", b"two.test"])
+            self.assertEqual(
+                [post(client, "https://%s/" % name).content for name in ("one.test", "two.test")],
+                [b"one.test", b"two.test"],
+            )
             self.assertEqual(proxy.connections, 2)
 
     def test_a_tunnel_that_dies_idle_is_replaced_unseen(self):

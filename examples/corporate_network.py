@@ -23,6 +23,6 @@ with HttpClient(proxy=options.proxy, ssl_context=context) as client, SDK(client=
     try:
         print(sdk.database.db_query(sql="SELECT 1 AS one").results)
     except errors.ProxyError as error:
-        raise SystemExit("The proxy did not let us through: %s" % error)
+        raise SystemExit("The proxy did not let us through: %s" % error) from None
     except errors.ConnectError as error:
-        raise SystemExit("No connection: %s" % error)
+        raise SystemExit("No connection: %s" % error) from None

@@ -1,5 +1,6 @@
 """An AWS Lambda function: the client lives outside the handler, and no call outlives the invocation.
-Run: python3 -m zipfile -c function.zip lambda_handler.py aerostack_lite.py; handler lambda_handler.handler, AEROSTACK_API_KEY set"""
+Run: python3 -m zipfile -c function.zip lambda_handler.py aerostack_lite.py; the handler is
+lambda_handler.handler, and AEROSTACK_API_KEY is set"""
 
 from typing import Any, Dict
 

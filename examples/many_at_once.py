@@ -1,5 +1,6 @@
 """A thousand calls, fifty at a time: the results in order, a line of progress, and the failures told apart.
-Run: PYTHONPATH=. python3 examples/many_at_once.py  (to AEROSTACK_SERVER_URL; with no AEROSTACK_API_KEY, to one of your own)"""
+Run: PYTHONPATH=. python3 examples/many_at_once.py
+(to AEROSTACK_SERVER_URL; with no AEROSTACK_API_KEY, to one of your own)"""
 
 import asyncio
 import os

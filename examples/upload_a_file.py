@@ -1,5 +1,6 @@
 """Uploads a file behind a progress bar: percent, MiB/s, time left; plain lines where the output is no terminal.
-Run: PYTHONPATH=. python3 examples/upload_a_file.py movie.mp4  (to AEROSTACK_SERVER_URL; with no AEROSTACK_API_KEY, to one of your own)"""
+Run: PYTHONPATH=. python3 examples/upload_a_file.py movie.mp4
+(to AEROSTACK_SERVER_URL; with no AEROSTACK_API_KEY, to one of your own)"""
 
 import contextlib
 import os

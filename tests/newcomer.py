@@ -1,4 +1,4 @@
-"""What a newcomer has: a folder with the file and the examples, a shell, an empty environment, and an Aerostack that answers."""
+"""What a newcomer has: a folder with the file and the examples, a shell, an empty environment, and a server."""
 
 import importlib
 import os
@@ -75,8 +75,7 @@ class Newcomer:
             env=environment,
             timeout=PATIENCE_SECONDS,
             input=settings.pop("stdin", "").encode(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            capture_output=True,
         )
         if settings:
             raise TypeError("unknown settings: %s" % ", ".join(settings))

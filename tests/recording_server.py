@@ -1,4 +1,4 @@
-"""What the tests of the core talk to: a server on loopback that writes down what it is sent, or a client that sends nothing.
+"""What the tests of the core talk to: a server on loopback that keeps what it is sent, or a client that sends nothing.
 
 with RecordingServer() as server:
     server.answers = [answer(b"", status=503), answer(b'{"success":true}')]     # the last one repeats
@@ -125,7 +125,7 @@ class RecordingServer:
 
 
 class FakeClient:
-    """The three methods that `client=` needs. `answers` are played in turn, the last one repeats; an exception is raised."""
+    """The three methods that `client=` needs. It plays `answers` in turn and repeats the last; errors are raised."""
 
     def __init__(self, *answers):
         self.answers, self.built, self.sent, self.closed = list(answers) or [answer()], [], [], False

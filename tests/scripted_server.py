@@ -375,7 +375,7 @@ def open_descriptors():
 
 
 class Stopwatch:
-    """How long a block took: `with Stopwatch() as took: ...; took.seconds`. With `time.process_time`, how much work it was."""
+    """How long a block took: `with Stopwatch() as took: ...; took.seconds`. With `time.process_time`, how much CPU."""
 
     def __init__(self, clock=time.monotonic):
         self._clock = clock

@@ -914,7 +914,8 @@ class ExitTest(AsyncTestCase):
             " await asyncio.get_running_loop().run_in_executor(None, input)\nasyncio.run(main())",
             "loop = asyncio.new_event_loop()\ntask = loop.create_task(sdk.cache.cache_get_async(key='k'))\n"
             "task._log_destroy_pending = False\nloop.run_until_complete(asyncio.sleep(0))\ninput()\nloop.close()",
-            "threading.Thread(target=asyncio.run, args=(sdk.cache.cache_get_async(key='k'),), daemon=True).start()\ninput()",
+            "threading.Thread(target=asyncio.run, args=(sdk.cache.cache_get_async(key='k'),), daemon=True).start()\n"
+            "input()",
             "threading.Thread(target=sdk.cache.cache_get, kwargs={'key': 'k'}, daemon=True).start()\ninput()",
         ):
             server = self.serve([expect, until_gone])

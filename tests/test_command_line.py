@@ -94,8 +94,7 @@ class CommandLineCase(LoopbackTestCase):
         done = subprocess.run(
             [sys.executable, "-W", "error", "-X", "dev", MODULE] + list(arguments),
             timeout=PATIENCE_SECONDS,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            capture_output=True,
             **settings,
         )
         return done.returncode, done.stdout, done.stderr
@@ -420,7 +419,7 @@ class EndingTest(CommandLineCase):
                     "--server-url",
                     server.url,
                 ] + line.split()
-                done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=PATIENCE_SECONDS)
+                done = subprocess.run(command, capture_output=True, timeout=PATIENCE_SECONDS)
                 self.assertEqual((done.returncode, done.stdout, done.stderr), ending)
 
     def test_a_log_that_nobody_reads_keeps_nothing_from_being_sent(self):
@@ -516,7 +515,10 @@ class VerboseTest(CommandLineCase):
 @unittest.skipIf(sys.platform == "win32", "needs pseudo terminals")
 class TerminalTest(CommandLineCase):
     # Opening a terminal makes it the one that /dev/tty means, for the leader of a session that has none.
-    START = "import os, runpy, sys\nos.close(os.open(os.ttyname(0), os.O_RDWR))\nsys.argv[:] = sys.argv[1:]\nrunpy.run_path(sys.argv[0], run_name='__main__')"
+    START = (
+        "import os, runpy, sys\nos.close(os.open(os.ttyname(0), os.O_RDWR))\n"
+        "sys.argv[:] = sys.argv[1:]\nrunpy.run_path(sys.argv[0], run_name='__main__')"
+    )
 
     def run_on_a_terminal(self, *arguments, **settings):
         """(status, everything that the terminal showed). `types` is typed once `after` was shown."""

@@ -12,9 +12,9 @@ from aerostack_lite import UNSET, Headers, errors, models
 from tests.recording_server import (
     EXAMPLES,
     KEY,
+    SDK,
     FakeAsyncClient,
     FakeClient,
-    SDK,
     answer,
     both,
     decoded,

@@ -842,7 +842,7 @@ class LifeTests(PlatformTestCase):
                     platform.start()
             platform.close()
             with self.assertRaises(RuntimeError):
-                platform.url
+                _ = platform.url
 
     def test_a_port_in_use_is_an_error_that_leaves_nothing_open(self):
         with LocalPlatform() as platform:

@@ -263,7 +263,7 @@ class SecretsTest(LogCase):
                 with self.subTest(name, origin=origin), ScriptedServer(script) as proxy:
                     for netloc in (proxy.netloc, "127.0.0.1:%d" % free_port()):
                         shown, address = Shown(), "http://user:%s@%s" % (SECRETS["proxy"], netloc)
-                        make = lambda suffix: (AsyncHttpClient if suffix else HttpClient)(proxy=address)  # noqa: E731, B023
+                        make = lambda suffix: (AsyncHttpClient if suffix else HttpClient)(proxy=address)  # noqa: E731
                         options = {"server_url": origin + "://aerostack.test", "retries": None}
                         self.call_both_ways(
                             *OPERATIONS[1], request=REQUESTS["auth_signin"], make_client=make, shown=shown, **options

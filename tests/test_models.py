@@ -1,4 +1,4 @@
-"""Models: made from keywords, checked and converted, equal, copied, shown without secrets, dumped, and real dataclasses."""
+"""Models: made from keywords, checked and converted, equal, copied, shown without secrets, dumped, real dataclasses."""
 
 import collections
 import contextlib

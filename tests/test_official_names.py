@@ -1,4 +1,4 @@
-"""The import paths of the official SDK: this file saved as aerostack.py, under its own name, and vendored in a package."""
+"""The import paths of the official SDK: saved as aerostack.py, under its own name, and vendored in a package."""
 
 import importlib
 import os
@@ -99,8 +99,7 @@ class OfficialNames(unittest.TestCase):
             run = subprocess.run(
                 [sys.executable, "-B", "-S", "-W", "error", "program.py"],
                 cwd=folder,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
+                capture_output=True,
             )
         self.assertEqual((run.returncode, run.stderr.decode()), (0, ""))
         return run.stdout.decode().split()
@@ -157,7 +156,7 @@ class OfficialNames(unittest.TestCase):
         for module in NAMES:
             found = importlib.import_module("aerostack_lite" + module)
             with self.assertRaises(AttributeError):
-                found.NoSuchName
+                _ = found.NoSuchName
             with self.assertRaises(ImportError):
                 exec("from aerostack_lite%s import NoSuchName" % module)
 

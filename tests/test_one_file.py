@@ -50,8 +50,7 @@ class OneFileCase(unittest.TestCase):
             cwd=options.pop("cwd", self.folder),
             env=environment,
             timeout=60,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            capture_output=True,
         )
         self.assertEqual((run.returncode, run.stderr.decode()), (0, ""))
         return run.stdout.decode().split()
@@ -152,10 +151,21 @@ class MannersTest(OneFileCase):
             import signal, sys, threading, warnings
             import logging, socket, ssl, urllib.request, locale
             def state():
-                signals = [(number, signal.getsignal(number)) for number in range(1, 65) if number not in (32, 33)] if hasattr(signal, "SIGKILL") else []
-                return dict(signals=signals, threads=threading.enumerate(), filters=list(warnings.filters), handlers=list(logging.getLogger().handlers),
-                            timeout=socket.getdefaulttimeout(), opener=urllib.request._opener, hook=sys.excepthook, path=list(sys.path), locale=locale.setlocale(locale.LC_ALL),
-                            limit=sys.getrecursionlimit(), context=ssl._create_default_https_context, loggers=sorted(logging.root.manager.loggerDict))
+                numbers = [number for number in range(1, 65) if number not in (32, 33)]
+                return dict(
+                    signals=[signal.getsignal(number) for number in numbers] if hasattr(signal, "SIGKILL") else [],
+                    threads=threading.enumerate(),
+                    filters=list(warnings.filters),
+                    handlers=list(logging.getLogger().handlers),
+                    loggers=sorted(logging.root.manager.loggerDict),
+                    timeout=socket.getdefaulttimeout(),
+                    opener=urllib.request._opener,
+                    context=ssl._create_default_https_context,
+                    hook=sys.excepthook,
+                    path=list(sys.path),
+                    locale=locale.setlocale(locale.LC_ALL),
+                    limit=sys.getrecursionlimit(),
+                )
             before = state()
             import aerostack_lite
             assert state() == before, [name for name in before if state()[name] != before[name]]

@@ -227,7 +227,7 @@ class BuildTest(unittest.TestCase):
         self.assertEqual(os.path.dirname(os.path.realpath(run.stdout.decode().strip())), os.path.realpath(self.site))
 
     def judge(self, revealed, refused):
-        """`revealed` is {line: type} and `refused` {line: reason} in the checker's words; compare them with the program's."""
+        """`revealed` is {line: type}, `refused` {line: reason} in the checker's words; compare with the program's."""
         for number, line in enumerate(CALLER.splitlines(), 1):
             code, _, expected = line.partition("  # ")
             with self.subTest(line=code.strip()):
@@ -243,8 +243,7 @@ class BuildTest(unittest.TestCase):
             [sys.executable, "-m"] + list(command) + ["caller.py"],
             cwd=self.folder,
             timeout=300,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            capture_output=True,
         )
         return run.stdout.decode()
 

@@ -24,7 +24,7 @@ class Block:
 
 
 def read_blocks():
-    """The fenced blocks: their language, line, the comment that excuses them from running, and the output that follows."""
+    """The fenced blocks: language, line, the comment that excuses them from running, and the output that follows."""
     with open(README, encoding="utf-8") as file:
         text = file.read()
     pattern = r"(?ms)(?:^<!-- not run: ([^\n]*) -->\n)?^```(\w+)\n(.*?)^```\n(?:```text\n(.*?)^```\n)?"

@@ -613,7 +613,6 @@ class Leaving(unittest.TestCase):
                     [sys.executable, "-W", "error", "-X", "dev", "-c", program, server.url],
                     timeout=30,
                     cwd=ROOT,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.PIPE,
+                    capture_output=True,
                 )
                 self.assertEqual((run.returncode, run.stdout.split(), run.stderr), (0, [b"done"], b""))

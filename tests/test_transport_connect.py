@@ -136,8 +136,7 @@ class ConnectTest(ClientTestCase):
                 [sys.executable, "-W", "error", "-X", "dev", "-c", program],
                 cwd=ROOT,
                 timeout=30,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
+                capture_output=True,
             )
         self.assertEqual((run.stdout.split(), run.stderr), ([b"True", b"True"], b""))
         self.assertLess(took.seconds, 10)

@@ -25,7 +25,7 @@ def own(body):
 
 
 FAULTS = (
-    lambda body: own(body),  # without a head
+    own,  # without a head
     lambda body: answer(b"busy", status="503 Busy", content_type="text/plain"),
     lambda body: answer(b"{", status="200 OK"),
     lambda body: answer(b"not gzip", "Content-Encoding: gzip"),

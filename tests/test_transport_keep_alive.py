@@ -498,8 +498,7 @@ class ForkTest(KeepAliveCase):
                 [sys.executable] + list(flags) + ["-c", program, server.url],
                 cwd=ROOT,
                 timeout=60,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
+                capture_output=True,
             )
         self.assertEqual((run.returncode, run.stderr), (0, b""), run.stdout)
         return took.seconds

@@ -83,7 +83,7 @@ class ChoiceTest(ProxyCase):
     def test_https_has_a_variable_of_its_own(self):
         for names in (("HTTPS_PROXY",), ("https_proxy",), ("ALL_PROXY",)):
             proxy = self.serve([expect, answer(status="403 No")])
-            with self.subTest(names), mock.patch.dict(os.environ, {name: proxy.url for name in names}):
+            with self.subTest(names), mock.patch.dict(os.environ, dict.fromkeys(names, proxy.url)):
                 with self.assertRaises(errors.ProxyError):
                     post(self.client(), "https://origin.test/")
                 self.assertEqual(len(proxy.requests), 1)

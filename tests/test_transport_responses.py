@@ -39,7 +39,7 @@ def deflated(data, bits):
 
 class ResponseCase(LoopbackTestCase):
     def ask(self, *script, **options):
-        """Post to a server that reads the request and plays this script; whatever came of it, the next call is sound."""
+        """Post to a server that reads the request and plays this script; whatever comes of it, the next call works."""
         timeout = options.pop("timeout", 2.0)
 
         def go_on(peer):
@@ -695,7 +695,8 @@ class JsonTest(ResponseCase):
         self.assertEqual(self.ask_sdk(answer(b'{"exists":true,"value":%s}' % value)).value, json.loads(value.decode()))
 
     def test_deep_json_is_an_error_on_a_small_stack_too(self):
-        # Threads have 1 MiB on Alpine; the C parser of Python 3.13 overruns it. In a process of its own, lest it take this one along.
+        # Threads have 1 MiB on Alpine; the C parser of Python 3.13 overruns it. It runs in a process of its own,
+        # which it may end.
         program = (
             "import sys, threading\n"
             "from aerostack_lite import SDK, errors\n"
@@ -711,8 +712,7 @@ class JsonTest(ResponseCase):
                 [sys.executable, "-c", program, server.url],
                 cwd=ROOT,
                 timeout=60,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
+                capture_output=True,
             )
         self.assertEqual((run.returncode, run.stdout.split()), (0, [b"refused"] * 2), run.stderr)
 

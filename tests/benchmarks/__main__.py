@@ -5,8 +5,8 @@ import contextlib
 import datetime
 import functools
 import os
-import random
 import platform
+import random
 import shutil
 import ssl
 import statistics
@@ -248,8 +248,7 @@ def upload(bench):
                     run(name)
                 for name in random.Random(number).sample(sorted(names), len(names)):
                     samples[name].append(min(run(name)[0] for _ in range(3)))
-        label = "upload, " + scheme
-        for label, ours in ((label, OURS), (label + ", async", ours_async)):
+        for label, ours in (("upload, " + scheme, OURS), ("upload, %s, async" % scheme, ours_async)):
             yield Row(label, samples, lambda seconds: "%.0f MiB/s" % (mib / seconds), ours)
             yield Row(label + ", memory added by 1 GiB", memory, megabytes, ours, absolute=True)
 

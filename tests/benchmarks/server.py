@@ -25,8 +25,8 @@ ANSWERS = {
     "/services/invoke": (200, '{"success":true,"result":{"sum":3}}'),
 }
 
-# nginx reads the body of an upload to its end only where it is about to hand it on, so it hands it on, without the body,
-# to a sink behind it. The body stays in memory: a temporary file would measure the disk.
+# nginx reads the body of an upload to its end only where it is about to hand it on, so it hands it on, without the
+# body, to a sink behind it. The body stays in memory: a temporary file would measure the disk.
 CONFIG = """
 daemon off;
 master_process off;
@@ -128,7 +128,7 @@ def nginx_program():
 
 
 def nginx_version():
-    told = subprocess.run([nginx_program(), "-v"], check=True, stderr=subprocess.PIPE, universal_newlines=True).stderr
+    told = subprocess.run([nginx_program(), "-v"], check=True, stderr=subprocess.PIPE, text=True).stderr
     return told.strip().rpartition("/")[2]
 
 

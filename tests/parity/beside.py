@@ -121,6 +121,9 @@ def good(operation):
     return Answer(status, body)
 
 
+DEFAULT_ANSWERS = (Answer(200, {}),)
+
+
 class Own:
     """A value that each side makes for itself: `Own(lambda package: package.models.File(...))`."""
 
@@ -189,7 +192,7 @@ class Side:
 
         return self.act(call, answers=case.answers)
 
-    def act(self, function, *arguments, answers=(Answer(200, {}),)):
+    def act(self, function, *arguments, answers=DEFAULT_ANSWERS):
         """What a function returns or raises, and what it sent, as an Exchange."""
         self.server.play(answers)
         started, value, error = time.monotonic(), None, None

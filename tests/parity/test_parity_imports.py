@@ -23,7 +23,8 @@ PLACES = {
 # Each runs in an interpreter that has not seen the module yet.
 PROGRAMS = [
     "from {name} import SDK, errors, models, utils",
-    "from {name}.utils import BackoffStrategy, RetryConfig; RetryConfig('backoff', BackoffStrategy(1, 50, 1.1, 100), False)",
+    "from {name}.utils import BackoffStrategy, RetryConfig\n"
+    "RetryConfig('backoff', BackoffStrategy(1, 50, 1.1, 100), False)",
     "from {name}.httpclient import AsyncHttpClient, HttpClient",
     "from {name}.models import *; assert Role.USER == 'user' and CacheGetRequestBody(key='k').key == 'k'",
     "from {name}.models import CacheGetRequestBody, CacheGetRequestBodyTypedDict, User, Security",
@@ -38,10 +39,14 @@ PROGRAMS = [
     "import importlib; assert importlib.import_module('{name}.errors').SDKError",
     "import sys, {name}; had = set(sys.modules); import {name}.models, {name}.errors, {name}.utils; "
     "assert all(name.startswith('{name}') for name in set(sys.modules) - had)",
-    "import pickle; from {name} import models; assert pickle.loads(pickle.dumps(models.User(id='u'))) == models.User(id='u')",
-    "import pickle; from {name} import errors; assert pickle.loads(pickle.dumps(errors.Code.INTERNAL_ERROR)) is errors.Code.INTERNAL_ERROR",
-    "import {name}\ntry:\n    from {name}.nonsense import x\nexcept ImportError:\n    pass\nelse:\n    raise SystemExit('found')",
-    "import {name}\ntry:\n    from {name}.models import Nonsense\nexcept ImportError:\n    pass\nelse:\n    raise SystemExit('found')",
+    "import pickle; from {name} import models; user = models.User(id='u')\n"
+    "assert pickle.loads(pickle.dumps(user)) == user",
+    "import pickle; from {name} import errors; code = errors.Code.INTERNAL_ERROR\n"
+    "assert pickle.loads(pickle.dumps(code)) is code",
+    "import {name}\ntry:\n    from {name}.nonsense import x\n"
+    "except ImportError:\n    pass\nelse:\n    raise SystemExit('found')",
+    "import {name}\ntry:\n    from {name}.models import Nonsense\n"
+    "except ImportError:\n    pass\nelse:\n    raise SystemExit('found')",
 ]
 
 
@@ -87,8 +92,7 @@ class OneFile(InAFolder):
             [sys.executable, "-S", "-W", "error", "-c", program],
             cwd=self.folder,
             env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            capture_output=True,
             timeout=60,
         )
 
@@ -103,8 +107,10 @@ class OneFile(InAFolder):
         self.put("mypkg._vendor.aerostack_lite")
         with open(os.path.join(self.folder, "mypkg", "work.py"), "w") as file:
             file.write(
-                "from ._vendor.aerostack_lite import SDK, errors\nfrom ._vendor.aerostack_lite.utils import RetryConfig\n"
-                "from ._vendor.aerostack_lite.models import Role\nassert errors.SDKError and RetryConfig and Role and SDK\n"
+                "from ._vendor.aerostack_lite import SDK, errors\n"
+                "from ._vendor.aerostack_lite.utils import RetryConfig\n"
+                "from ._vendor.aerostack_lite.models import Role\n"
+                "assert errors.SDKError and RetryConfig and Role and SDK\n"
             )
         run = self.run_python("import mypkg.work")
         self.assertEqual((run.returncode, run.stderr.decode()), (0, ""))
@@ -133,14 +139,14 @@ reveal_type(sdk.cache.cache_get(key="k"))  # CacheGetResponseBody
 reveal_type(sdk.cache.cache_get(key="k", timeout_ms=500, http_headers={{"X-A": "b"}}).exists)  # bool, None
 reveal_type(sdk.cache.cache_set(request=models.CacheSetRequestBody(key="k", value=1, ttl=5)).success)  # bool, None
 reveal_type(sdk.authentication.auth_signin(email="e", password="p").expires_at)  # datetime, None
-reveal_type(sdk.authentication.auth_signup(request={{"email": "e", "password": "p", "metadata": {{"a": 1}}}}).user)  # User, None
+reveal_type(sdk.authentication.auth_signup(request={{"email": "e", "password": "p", "name": "n"}}).user)  # User, None
 reveal_type(sdk.database.db_query(request={{"sql": "SELECT 1", "params": [1, "x"]}}))  # DbQueryResult
 reveal_type(sdk.database.db_query(sql="SELECT 1").count)  # int, None
 reveal_type(sdk.queue.queue_enqueue(type="t", data={{"a": 1}}, delay=5).job_id)  # str, None
 reveal_type(sdk.services.services_invoke(service_name="s", data={{}}))  # ServicesInvokeResponseBody
-reveal_type(sdk.ai.ai_chat(request={{"messages": [{{"role": models.Role.USER, "content": "hi"}}], "model": "m"}}).response)  # str, None
-reveal_type(sdk.ai.ai_chat(request=models.AiChatRequestBody(messages=[models.Messages(content="hi")])))  # AiChatResponseBody
-reveal_type(sdk.storage.storage_upload(request={{"key": "k", "file": {{"file_name": "a", "content": b"x"}}}}).url)  # str, None
+reveal_type(sdk.ai.ai_chat(request={{"messages": [{{"role": models.Role.USER}}]}}).response)  # str, None
+reveal_type(sdk.ai.ai_chat(request=models.AiChatRequestBody(messages=[models.Messages()])))  # AiChatResponseBody
+reveal_type(sdk.storage.storage_upload(request={{"key": "k", "file": {{"file_name": "a"}}}}).url)  # str, None
 reveal_type(models.Role("user"))  # Role
 reveal_type(models.User(name=None).id)  # str, None
 
@@ -207,7 +213,7 @@ class Checkers(InAFolder):
         return ["caller%d.py" % number for number in range(len(PLACES))]
 
     def judge(self, revealed, refused):
-        """`revealed` is {(file, line): type}, `refused` {(file, line): reason}; compare with the program's own words."""
+        """`revealed` is {(file, line): type}, `refused` {(file, line): reason}; compare with the program's words."""
         for number, name in enumerate(PLACES):
             for line, text in enumerate(CALLER.splitlines(), 1):
                 code, _, said = text.partition("  # ")
@@ -256,8 +262,7 @@ class Checkers(InAFolder):
         run = subprocess.run(
             [sys.executable, "-m", "pyright", "--outputjson", *self.programs()],
             cwd=self.folder,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            capture_output=True,
             timeout=300,
         )
         revealed, refused = {}, {}

@@ -225,9 +225,9 @@ class UnsetMissingAndNone(Parity):
             "equality",
             lambda package: [
                 package.UNSET == package.types.UNSET,
-                package.UNSET == None,
-                bool(package.UNSET),  # noqa: E711
-                package.UNSET == copy.deepcopy(package.UNSET),
+                package.UNSET == None,  # noqa: E711
+                bool(package.UNSET),
+                copy.deepcopy(package.UNSET) == package.UNSET,
                 package.models.CacheGetResponseBody(value=None) == package.models.CacheGetResponseBody(),
                 package.models.CacheGetResponseBody().value == package.UNSET,
                 package.types.UNSET_SENTINEL,
@@ -458,8 +458,9 @@ class OnPurpose(Parity):
     def test_the_import_brings_nothing_along(self):
         def foreign(side):
             program = (
-                "import sys; had = set(sys.modules); import %s; print(sum('site-packages' in (getattr(sys.modules[name],"
-                " '__file__', None) or '') for name in set(sys.modules) - had))"
+                "import sys; had = set(sys.modules); import %s; new = set(sys.modules) - had\n"
+                "files = [getattr(sys.modules[name], '__file__', None) or '' for name in new]\n"
+                "print(sum('site-packages' in file for file in files))"
             ) % side.package.__name__
             return int(subprocess.run([sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE).stdout)
 

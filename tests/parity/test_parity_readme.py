@@ -104,7 +104,7 @@ def official_readme():
             "aerostack==0.1.2",
         ]
         try:
-            subprocess.run(pip, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60)
+            subprocess.run(pip, capture_output=True, timeout=60)
         except subprocess.TimeoutExpired:
             pass
         for archive in glob.glob(os.path.join(folder, "aerostack-*.tar.gz")):
@@ -142,8 +142,7 @@ class TheOfficialReadme(unittest.TestCase):
                 cwd=folder,
                 env=environment,
                 timeout=60,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
+                capture_output=True,
             )
             return run.returncode, run.stdout.decode(), run.stderr.decode(), list(server.requests)
 

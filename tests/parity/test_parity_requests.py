@@ -163,10 +163,10 @@ class ListsAndDicts(Parity):
             ("deque", lambda: collections.deque([1])),
             ("range", lambda: range(3)),
             ("generator", lambda: (n for n in "ab")),
-            ("keys", lambda: {"a": 1}.keys()),
-            ("values", lambda: {"a": 1}.values()),
-            ("items", lambda: {"a": 1}.items()),
-            ("empty", lambda: []),
+            ("keys", {"a": 1}.keys),
+            ("values", {"a": 1}.values),
+            ("items", {"a": 1}.items),
+            ("empty", list),
         ):
             self.same(Case(name, "database.db_query", Own(lambda package: {"sql": "s", "params": params()})))
 
@@ -203,7 +203,7 @@ class ListsAndDicts(Parity):
                     Case(
                         repr(data),
                         "authentication.auth_signup",
-                        Own(lambda package: dict(email="e", password="p", metadata=data)),
+                        Own(lambda package: {"email": "e", "password": "p", "metadata": data}),
                     )
                 )
 

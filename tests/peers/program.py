@@ -17,7 +17,7 @@ def find(name):
 
 
 class ProgramCase(LoopbackTestCase):
-    """Each class starts its program once. `PROGRAM` is its name; `start` writes the configuration and says how to run it."""
+    """Each class starts its program once. `PROGRAM` is its name; `start` configures it and gives its command."""
 
     PROGRAM = None
 
@@ -58,7 +58,7 @@ class ProgramCase(LoopbackTestCase):
                     with open(cls.log.name, "rb") as log:
                         raise unittest.SkipTest(
                             "%s does not start: %s" % (cls.PROGRAM, log.read()[-500:].decode("utf-8", "replace"))
-                        )
+                        ) from None
                 time.sleep(0.02)
 
     @classmethod

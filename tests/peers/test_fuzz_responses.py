@@ -1,4 +1,4 @@
-"""Arbitrary and mutated bytes as responses (needs hypothesis): a value or an error of ours, in time, and a sound pool."""
+"""Arbitrary and mutated bytes as responses (hypothesis): a value or an error of ours, in time, and a sound pool."""
 
 import gzip
 import os
@@ -8,7 +8,8 @@ from aerostack_lite import SDK, HttpClient, errors
 from tests.scripted_server import Gone, LoopbackTestCase, ScriptedServer, Stopwatch, answer, post
 
 try:
-    from hypothesis import HealthCheck, given, settings, strategies as st
+    from hypothesis import HealthCheck, given, settings
+    from hypothesis import strategies as st
 except ImportError:
     st = None
 
@@ -18,7 +19,8 @@ TIMEOUT = 0.5
 SEEDS = (
     answer(b'{"exists":true,"value":[1,2,{"a":null}]}'),
     answer(gzip.compress(b'{"exists":true,"value":1}'), "Content-Encoding: gzip"),
-    b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n5;x=y\r\n{"exi\r\n10\r\nsts":true}       \r\n0\r\nA: b\r\n\r\n',
+    b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+    b'5;x=y\r\n{"exi\r\n10\r\nsts":true}       \r\n0\r\nA: b\r\n\r\n',
     b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" + answer(b'{"exists":false}'),
     answer(b'{"code":"DB_QUERY_FAILED","message":"m","details":{}}', "Retry-After: 1", status="400 Bad Request"),
     answer(b"", "Location: /again", status="307 Temporary Redirect"),

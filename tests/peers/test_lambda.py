@@ -1,6 +1,7 @@
 """The Lambda example under AWS's own runtime interface client (`pip install awslambdaric`), from a zip of two files.
 
-The client asks a runtime API on loopback for invocations, as it asks Lambda's, and posts there what the handler returned.
+The client asks a runtime API on loopback for invocations, as it asks Lambda's, and posts there what the handler
+returned.
 """
 
 import http.server

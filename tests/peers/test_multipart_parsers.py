@@ -1,4 +1,4 @@
-"""What we send, read by the parsers that servers really use, and through nginx. Each test skips where its parser is missing.
+"""What we send, read by the parsers of real servers, and through nginx. A test skips where its parser is missing.
 
 pip install werkzeug Django starlette python-multipart aiohttp tornado aerostack==0.1.2
 npm install --prefix SOME_FOLDER busboy formidable
@@ -72,14 +72,14 @@ UPLOADS = (
     [("k", None, "plain.bin", None, EVERY_BYTE), ("k", None, "empty.bin", None, b"")]
     + [("k", None, name, "text/plain", EVERY_BYTE) for name in NAMES]
     + [(key, None, "f.txt", "text/plain", b"x") for key in KEYS]
-    + [("k", type, "f.txt", type, b"\r\n") for type in TYPES]
+    + [("k", media_type, "f.txt", media_type, b"\r\n") for media_type in TYPES]
 )
 
 # Some parser refuses or drops each of these, whoever sends it; ours must fare as the official SDK's does.
 CONTENTIOUS = [
     ("k", None, name, "text/plain", b"x")
     for name in ("escape\x1b.txt", "delete\x7f.txt", "trailing\\", ".", "..", "folder/")
-] + [("k", None, "f.txt", type, b"x") for type in ("", "multipart/mixed; boundary=zzz")]
+] + [("k", None, "f.txt", media_type, b"x") for media_type in ("", "multipart/mixed; boundary=zzz")]
 
 
 def sha256(data):
@@ -90,7 +90,7 @@ def module(name):
     try:
         return importlib.import_module(name)
     except ImportError:
-        raise unittest.SkipTest(name.partition(".")[0] + " is not installed")
+        raise unittest.SkipTest(name.partition(".")[0] + " is not installed") from None
 
 
 # ---- The parsers: content type, body -> [{name, fileName, type, value | sha256}, ...]
@@ -250,8 +250,7 @@ def with_node(parser):
             done = subprocess.run(
                 ["node", script, parser],
                 env=dict(os.environ, UPLOADS=folder),
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
+                capture_output=True,
                 input=json.dumps([(content_type, path) for (content_type, _), path in zip(bodies, paths)]).encode(),
             )
         if b"Cannot find module '%s'" % parser.encode() in done.stderr:
@@ -396,7 +395,8 @@ class ThroughNginx(unittest.TestCase):
         pause = threading.Event()
         for _ in range(500):
             try:
-                return socket.create_connection(("127.0.0.1", self.port), 1).close()
+                socket.create_connection(("127.0.0.1", self.port), 1).close()
+                return
             except OSError:
                 if nginx.poll() is not None:
                     break

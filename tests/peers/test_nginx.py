@@ -57,8 +57,8 @@ class NginxCase(ProgramCase):
                 os.path.join(cls.folder, "server.pem")
             )
             tls = (
-                "listen 127.0.0.1:%d ssl; ssl_protocols TLSv1.2 TLSv1.3; ssl_certificate server.pem; ssl_certificate_key server.pem;"
-                % cls.tls_port
+                "listen 127.0.0.1:%d ssl; ssl_protocols TLSv1.2 TLSv1.3;"
+                " ssl_certificate server.pem; ssl_certificate_key server.pem;" % cls.tls_port
             )
         configuration = cls.write(
             "nginx.conf",

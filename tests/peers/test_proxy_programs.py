@@ -8,6 +8,7 @@ from tests.scripted_server import ScriptedServer, answer, expect, free_port, hea
 
 try:
     import ssl
+
     import trustme
 except ImportError:
     trustme = None
@@ -131,8 +132,10 @@ class SquidTest(ProxyTests, ProgramCase):
             cls.write(
                 "squid.conf",
                 (
-                    "http_port 127.0.0.1:%d\npid_filename none\ncache deny all\naccess_log none\ncache_log /dev/stderr\ncoredump_dir %s\nshutdown_lifetime 0 seconds\n"
-                    "auth_param basic program %s\nauth_param basic children 1 startup=1\nacl known proxy_auth REQUIRED\nhttp_access allow known\nhttp_access deny all\n"
+                    "http_port 127.0.0.1:%d\npid_filename none\ncache deny all\naccess_log none\n"
+                    "cache_log /dev/stderr\ncoredump_dir %s\nshutdown_lifetime 0 seconds\n"
+                    "auth_param basic program %s\nauth_param basic children 1 startup=1\n"
+                    "acl known proxy_auth REQUIRED\nhttp_access allow known\nhttp_access deny all\n"
                     "visible_hostname squid.test\nnetdb_filename none\npinger_enable off\n"
                 )
                 % (cls.port, cls.folder, checker),

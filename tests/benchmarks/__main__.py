@@ -3,342 +3,460 @@
 import argparse
 import contextlib
 import datetime
-import functools
+import json
 import os
 import platform
 import random
-import shutil
 import ssl
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from typing import Any, Callable, Dict, List, NamedTuple, Optional
 
 from . import server
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 MODULE = os.path.join(os.path.dirname(os.path.dirname(HERE)), "aerostack_lite.py")
-OURS, OFFICIAL, START = "aerostack_lite", "official", "python -c pass"
-COLUMNS = [OURS, OFFICIAL, "http.client", "urllib", "urllib3", "requests", "httpx", "aiohttp", "curl", START]
-MIB = 1024 * 1024
+README = os.path.join(HERE, "README.md")
+MARKS = "<!-- results:begin -->\n", "<!-- results:end -->\n"
+OURS, OFFICIAL = "aerostack_lite", "official"
+CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 
-# row: how many times ours each peer must take, at least
-AIMS = {
-    "cold": {OFFICIAL: 4.5},
-    "cold, own bytecode missing": {OFFICIAL: 5},
-    "cold, all bytecode missing": {OFFICIAL: 5},
-    "cold, above interpreter start": {"urllib": 1 / 1.5},
-    "memory after import": {OFFICIAL: 2},
-    "one call, http": {OFFICIAL: 7, "http.client": 1 / 1.1, "urllib3": 1.3},
-    "one call, https": {OFFICIAL: 7, "http.client": 1 / 1.1, "urllib3": 1.3},
-    "50 tasks": {OFFICIAL: 8, "aiohttp": 1 / 2.5},
-    "32 threads (official: tasks)": {OFFICIAL: 8},
-    "upload, http": {OFFICIAL: 1, "curl": 1},
-    "upload, http, async": {OFFICIAL: 1, "curl": 1},
-    "upload, https": {OFFICIAL: 0.95, "curl": 0.95},
-    "upload, https, async": {OFFICIAL: 0.95, "curl": 0.95},
+
+# ---- What an aim says
+
+
+class Aim(NamedTuple):
+    figure: str
+    bound: float
+    peer: Optional[str]  # without one, the bound is for our own figure as it stands
+    peer_over_ours: bool
+
+    def text(self):
+        figure = FIGURES[self.figure]
+        if not self.peer:
+            return "%s: at most %s" % (figure.title, figure.show(self.bound))
+        if self.peer_over_ours:
+            return "%s: %s / ours at least %g" % (figure.title, self.peer, self.bound)
+        return "%s: ours / %s at most %g" % (figure.title, self.peer, self.bound)
+
+    def result(self, samples, figure):
+        if not self.peer:
+            return median(samples[OURS], figure)
+        times = ratio(samples, self.peer, figure)
+        return round(times if self.peer_over_ours else 1 / times, 2)
+
+    def is_met(self, samples):
+        result = self.result(samples, self.figure)
+        return result >= self.bound if self.peer_over_ours else result <= self.bound
+
+    def show(self, samples, figure):
+        result = self.result(samples, figure)
+        return "%.2f" % result if self.peer else FIGURES[figure].show(result)
+
+
+def at_least(bound, peer, figure="cpu"):
+    """The peer's figure is at least so many times ours."""
+    return Aim(figure, bound, peer, True)
+
+
+def at_most(bound, peer=None, figure="cpu"):
+    """Our figure is at most so many times the peer's, or is at most so large."""
+    return Aim(figure, bound, peer, False)
+
+
+# ---- What a figure is
+
+
+class Figure(NamedTuple):
+    title: str
+    show: Callable[[float], str]
+    is_time: bool
+
+
+def seconds(value):
+    if value >= 1:
+        return "%.2f s" % value
+    if value >= 0.001:
+        return "%.1f ms" % (value * 1e3)
+    return "%.0f µs" % (value * 1e6)
+
+
+def count(value):
+    return "%.1f" % value if value % 1 else "%d" % value
+
+
+def megabytes(value):
+    return "%.1f MB" % (value / 1e6)
+
+
+FIGURES = {
+    "cpu": Figure("CPU", seconds, True),
+    "wall": Figure("wall", seconds, True),
+    "p99": Figure("p99", seconds, True),
+    "hold": Figure("longest hold", seconds, True),
+    "peak": Figure("peak memory", megabytes, False),
+    "added": Figure("memory added", megabytes, False),
+    "system calls": Figure("system calls", count, False),
+    "unanswered": Figure("unanswered", count, False),
 }
 
 
-# ---- Samples and rows
+def median(samples, figure):
+    return statistics.median(sample[figure] for sample in samples)
 
 
-class Row:
-    """One measurement: for each contender one sample per round; smaller is better."""
-
-    def __init__(self, label, samples, show, ours=OURS, absolute=False):
-        self.label, self.samples, self.show, self.absolute = label, dict(samples), show, absolute
-        self.samples[OURS] = samples[ours]
-
-    def ratio(self, peer):
-        """How many times ours the peer takes: the median over the rounds of the ratio within the round."""
-        return statistics.median(theirs / ours for theirs, ours in zip(self.samples[peer], self.samples[OURS]))
-
-    def cell(self, name):
-        if name not in self.samples:
-            return ""
-        if name == OURS or self.absolute:
-            return self.show(statistics.median(self.samples[name]))
-        return "%.2f" % self.ratio(name)
+def ratio(samples, peer, figure):
+    """How many times ours the peer's figure is: the median over the rounds of the ratio within the round."""
+    pairs = zip(samples[peer], samples[OURS])
+    return statistics.median(theirs[figure] / max(ours[figure], 1e-9) for theirs, ours in pairs)
 
 
-def paired(rounds, contenders, measure):
-    """measure(contender) for all of them in every round, in another order each time -> samples."""
-    samples = {name: [] for name in contenders}
-    for number in range(rounds):
+# ---- How a row is measured: measure(bench, row) -> {contender: one sample a round}
+
+
+def paired(bench, row):
+    """A process for each contender; in every round each makes its calls, in another order each time."""
+    with contextlib.ExitStack() as stack:
+        runs = {name: stack.enter_context(bench.worker(row, name)) for name in row.contenders}
+        for run in runs.values():
+            run(row.calls)
+        return rounds(bench, row, lambda name: runs[name](row.calls))
+
+
+def fresh(bench, row):
+    """A new process for every sample: for what it does once, and for how its memory grows."""
+
+    def measure(name):
+        with bench.worker(row, name) as run:
+            return run(row.calls)
+
+    return rounds(bench, row, measure)
+
+
+def rounds(bench, row, measure):
+    samples = {name: [] for name in row.contenders}
+    for number in range(bench.rounds(row)):
         for name in random.Random(number).sample(sorted(samples), len(samples)):  # nobody has always the same before it
             samples[name].append(measure(name))
     return samples
 
 
-def milliseconds(seconds):
-    return "%.1f ms" % (seconds * 1e3)
+def traced(bench, row):
+    """strace counts the system calls of few calls and of many: the difference belongs to the calls."""
+
+    def total(name, calls):
+        counts = os.path.join(bench.folder, "strace.txt")
+        with bench.worker(row, name, ["strace", "-f", "-c", "-o", counts]) as run:
+            run(10)
+            run(calls)
+        with open(counts) as file:
+            return int(file.read().splitlines()[-1].split()[3])
+
+    def measure(name):
+        return {"system calls": (total(name, 10 + row.calls) - total(name, 10)) / row.calls}
+
+    try:
+        subprocess.run(["strace", "-c", "true"], check=True, stderr=subprocess.PIPE)
+    except FileNotFoundError:
+        raise Skipped("strace is not installed") from None
+    except subprocess.CalledProcessError as error:
+        raise Skipped("strace may not trace: %s" % error.stderr.decode().strip().splitlines()[-1]) from None
+    return rounds(bench, row, measure)
 
 
-def microseconds(seconds):
-    return "%.0f µs" % (seconds * 1e6)
+class Skipped(Exception):
+    """A row cannot be measured here; the text says why."""
 
 
-def calls_a_second(seconds):
-    return "%.0f calls/s" % (1 / seconds)
+# ---- The rows
 
 
-def megabytes(size):
-    return "%.1f MB" % (size / 1e6)
+class Row(NamedTuple):
+    name: str
+    work: str  # of workers.py
+    contenders: Dict[str, Any]  # its name: the argument of its work
+    aims: List[Aim]
+    url: str = "/v1"
+    scheme: str = "http"
+    calls: int = 1  # in a round, of each contender
+    rounds: int = 20
+    figures: Any = ("cpu", "wall")
+    measure: Callable = paired
+    pinned: bool = True  # the client, to one core; what has threads may use every core, as it does in life
+
+
+def among(*names, **options):
+    return dict.fromkeys((OURS, OFFICIAL) + names, options.get("argument", ""))
+
+
+WARM = among("http.client", "urllib.request", "urllib3", "requests", "httpx")
+SCHEMES = ("http", "https")
+ROWS = [
+    Row(
+        "cold call, https",
+        "cold",
+        among("urllib.request", "urllib3", "httpx", "requests"),
+        [at_least(3.8, OFFICIAL), at_most(1.15, "urllib.request")]
+        + [at_most(1, peer) for peer in ("urllib3", "httpx", "requests")],
+        scheme="https",
+        rounds=40,
+    ),
+    *[
+        Row(
+            "warm call, " + scheme,
+            "cache_set",
+            WARM,
+            [at_most(1, "http.client"), at_least(10, OFFICIAL)],
+            scheme=scheme,
+            calls=100,
+            rounds=40,
+        )
+        for scheme in SCHEMES
+    ],
+    Row(
+        "warm call, system calls",
+        "cache_set",
+        WARM,
+        [at_most(6, figure="system calls")],
+        url="/slow",
+        calls=100,
+        rounds=1,
+        figures=["system calls"],
+        measure=traced,
+    ),
+    *[
+        Row(
+            "db_query, %s rows" % rows,
+            "db_query",
+            among("json.loads"),
+            [at_least(times, OFFICIAL)] + [at_most(1.5, "json.loads")] * (rows != "10"),
+            url="/rows/" + rows,
+            calls=calls,
+        )
+        for rows, times, calls in (("10", 10, 50), ("1k", 1.5, 20), ("100k", 0.95, 1))
+    ],
+    Row(
+        "db_query, 100k rows, memory",
+        "db_query",
+        among(),
+        [at_most(0.6, OFFICIAL, "peak")],
+        url="/rows/100k",
+        rounds=5,
+        figures=["peak", "added"],
+        measure=fresh,
+    ),
+    *[
+        Row(
+            "cache_set of 10 MB" + ', keys named "null"' * (key == "null"),
+            "cache_set of 10 MB",
+            among(argument=key),
+            [at_least(1.7, OFFICIAL)],
+            url="/sink",
+        )
+        for key in ("nothing", "null")
+    ],
+    Row(
+        "event loop beside an answer of 20 MB",
+        "db_query beside a clock",
+        among(),
+        [at_most(1, OFFICIAL, "hold")],
+        url="/rows/20MB",
+        figures=["hold", "cpu", "wall"],
+        pinned=False,
+    ),
+    Row(
+        "50 tasks",
+        "cache_set from tasks",
+        among("aiohttp", "httpx", argument=50),
+        [at_least(10, OFFICIAL), at_least(12, OFFICIAL, "wall"), at_most(2.5, "aiohttp")],
+        calls=400,
+        figures=["cpu", "wall", "p99"],
+        pinned=False,
+    ),
+    Row(
+        "1,000 tasks (official: 50)",
+        "cache_set from tasks",
+        {OURS: 1000, OFFICIAL: 50, "aiohttp": 1000},
+        [at_most(0, figure="unanswered"), at_most(0.2, OFFICIAL, "p99")],
+        calls=1000,
+        rounds=8,
+        figures=["unanswered", "p99", "cpu", "wall"],
+        pinned=False,
+    ),
+    *[
+        Row(
+            "%d threads" % threads,
+            "cache_set from threads",
+            among("urllib3", "requests", "httpx", argument=threads),
+            [at_most(0.9, "urllib3", "p99"), at_least(1.4, "urllib3")],
+            calls=640,
+            rounds=12,
+            figures=["cpu", "wall", "p99"],
+            pinned=False,
+        )
+        for threads in (32, 64)
+    ],
+    *[
+        Row(
+            "upload of 1 GiB, " + scheme,
+            "upload",
+            among("curl", argument="{folder}/upload.bin"),
+            [at_least(0.95, "curl"), at_least(0.95, "curl", "wall"), at_most(2e6, figure="added")],
+            url="/sink",
+            scheme=scheme,
+            rounds=10,
+            figures=["cpu", "wall", "added"],
+            measure=fresh,
+        )
+        for scheme in SCHEMES
+    ],
+]
+
+
+# ---- What the rows share
 
 
 class Bench:
-    """What the measurements share: the peers' Python, its environment, the server, how long we have."""
+    """The peers' Python, its environment, the server, how long we have."""
 
     def __init__(self, folder, python, urls, ca_file, options):
         self.folder, self.python, self.urls, self.options = folder, python, urls, options
         self.env = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
         self.env.update(SSL_CERT_FILE=ca_file, REQUESTS_CA_BUNDLE=ca_file, CURL_CA_BUNDLE=ca_file)
 
-    def rounds(self, usual):
-        return self.options.rounds or (max(5, usual // 4) if self.options.quick else usual)
-
-    def output(self, *command):
-        return subprocess.check_output([self.python, "-I"] + list(command), env=self.env, universal_newlines=True)
+    def rounds(self, row):
+        return self.options.rounds or (max(2, row.rounds // 8) if self.options.quick else row.rounds)
 
     @contextlib.contextmanager
-    def workers(self, arguments):
-        """Starts a process for each contender; arguments: its name -> those of workers.py."""
-        with contextlib.ExitStack() as stack:
-            command = [self.python, "-I", os.path.join(HERE, "workers.py")]
-            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "universal_newlines": True, "env": self.env}
-            processes = {
-                name: stack.enter_context(subprocess.Popen(command + list(args), **pipes))
-                for name, args in arguments.items()
-            }
+    def worker(self, row, name, prefix=()):
+        """Starts the process of a contender."""
+        argument = str(row.contenders[name]).format(folder=self.folder)
+        command = [self.python, "-I", os.path.join(HERE, "workers.py"), row.work, name]
+        with subprocess.Popen(
+            list(prefix) + command + [self.urls[row.scheme] + row.url, argument],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=self.env,
+        ) as process:
+            os.sched_setaffinity(process.pid, CORES[:1] if row.pinned else CORES)
 
-            def run(name, calls=1):
-                """-> seconds for each call, peak memory so far in bytes"""
-                processes[name].stdin.write("%d\n" % calls)
-                processes[name].stdin.flush()
-                seconds, kib = processes[name].stdout.readline().split()
-                return float(seconds) / max(calls, 1), int(kib) * 1024
+            def run(calls):
+                process.stdin.write("%d\n" % calls)
+                process.stdin.flush()
+                return json.loads(process.stdout.readline())
 
             yield run
 
-
-# ---- What is measured
-
-# contender: its imports, one call
-COLD = {
-    OURS: ("from aerostack_lite import SDK", "SDK('key', server_url=%(url)r).cache.cache_get(request={'key': 'k'})"),
-    OFFICIAL: ("from aerostack import SDK", "SDK('key', server_url=%(url)r).cache.cache_get(request={'key': 'k'})"),
-    "urllib": (
-        "import json, urllib.request",
-        """
-request = urllib.request.Request(%(url)r + '/cache/get', json.dumps({'key': 'k'}).encode(), %(headers)r)
-with urllib.request.urlopen(request) as response: json.load(response)['value']""",
-    ),
-    "http.client": (
-        "import http.client, json",
-        """
-connection = http.client.HTTPConnection(%(host)r)
-connection.request('POST', '/v1/cache/get', json.dumps({'key': 'k'}), %(headers)r)
-json.load(connection.getresponse())['value']""",
-    ),
-    START: ("pass", "pass"),
-}
-REPORT = """
-import sys
-print(len(sys.modules))
-print(next(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')))
-"""
-HEADERS = {"Content-Type": "application/json", "X-Aerostack-Key": "key"}
+    def measure(self, row):
+        """Every contender's samples, or why there are none."""
+        start = time.monotonic()
+        try:
+            return row.measure(self, row)
+        except Skipped as reason:
+            return reason
+        finally:
+            print("%3d s: %s" % (time.monotonic() - start, row.name), file=sys.stderr)
 
 
-def cold(bench):
-    url = bench.urls["http"]
-    values = {"url": url, "host": url.split("/")[2], "headers": HEADERS}
-    imports = {name: text for name, (text, _) in COLD.items()}
-    scripts = {name: text + "\n" + call % values for name, (text, call) in COLD.items()}
-    curl = ["curl", "--fail", "--silent", "--data", '{"key":"k"}', url + "/cache/get"]
-    curl += ["-H%s: %s" % header for header in HEADERS.items()]
-
-    # Bytecode is kept away from the sources, so that some of it can be missing.
-    bytecode = {state: os.path.join(bench.folder, "bytecode", state) for state in ("all", "library", "none")}
-    for script in scripts.values():
-        bench.output("-X", "pycache_prefix=" + bytecode["all"], "-c", script)
-    shutil.copytree(bytecode["all"], bytecode["library"])
-    shutil.rmtree(bytecode["library"] + server.site_packages(bench.python))
-    os.mkdir(bytecode["none"])
-
-    def process(state, name):
-        command = [bench.python, "-I", "-B", "-X", "pycache_prefix=" + bytecode[state], "-c", scripts.get(name)]
-        start = time.perf_counter()
-        subprocess.run(curl if name == "curl" else command, env=bench.env, stdout=subprocess.DEVNULL, check=True)
-        return time.perf_counter() - start
-
-    samples = paired(bench.rounds(40), list(scripts) + ["curl"], functools.partial(process, "all"))
-    yield Row("cold", samples, milliseconds)
-    above = {name: [took - start for took, start in zip(samples[name], samples[START])] for name in scripts}
-    del above[START]
-    yield Row("cold, above interpreter start", above, milliseconds)
-    for state, label in (("library", "cold, own bytecode missing"), ("none", "cold, all bytecode missing")):
-        yield Row(label, paired(bench.rounds(20), scripts, functools.partial(process, state)), milliseconds)
-
-    def report(texts):
-        options = ("-B", "-X", "pycache_prefix=" + bytecode["all"], "-c")
-        told = {name: bench.output(*options, text + "\n" + REPORT).split() for name, text in texts.items()}
-        return [{name: [int(figures[i])] for name, figures in told.items()} for i in (0, 1)]
-
-    _, memory_after_import = report(imports)
-    modules, memory_after_call = report(scripts)
-    yield Row("modules after one call", modules, str, absolute=True)
-    for label, memory in (("memory after import", memory_after_import), ("memory after one call", memory_after_call)):
-        yield Row(label, memory, lambda kib: megabytes(kib * 1024))
+# ---- The tables
 
 
-def compare(bench, label, arguments, calls, rounds, show):
-    with bench.workers(arguments) as run:
-        for name in arguments:
-            run(name, calls)
-        return Row(label, paired(bench.rounds(rounds), arguments, lambda name: run(name, calls)[0]), show)
-
-
-def warm(bench):
-    names = (OURS, OFFICIAL, "http.client", "urllib", "urllib3", "requests", "httpx")
-    for scheme, url in bench.urls.items():
-        arguments = {name: ("sync", name, url) for name in names}
-        yield compare(bench, "one call, " + scheme, arguments, 100, 40, microseconds)
-
-
-def many_tasks(bench):
-    for count in ("50", "200"):
-        names = (OURS, OFFICIAL, "httpx", "aiohttp")
-        arguments = {name: ("async", name, bench.urls["http"], count) for name in names}
-        yield compare(bench, count + " tasks", arguments, 400, 16, calls_a_second)
-
-
-def many_threads(bench):
-    arguments = {name: ("threads", name, bench.urls["http"], "32") for name in (OURS, "urllib3", "requests", "httpx")}
-    arguments[OFFICIAL] = ("async", OFFICIAL, bench.urls["http"], "32")
-    yield compare(bench, "32 threads (official: tasks)", arguments, 320, 16, calls_a_second)
-
-
-def upload(bench):
-    mib = 32 if bench.options.quick else 256
-    path = os.path.join(bench.folder, "upload.bin")
-    with open(path, "wb") as file:
-        file.writelines(os.urandom(MIB) for _ in range(mib))
-    ours_async = OURS + " async"
-    names = (OURS, ours_async, OFFICIAL, "curl")
-    gib = os.path.join(bench.folder, "gib.bin")
-    with open(gib, "wb") as file:
-        file.truncate(1024 * MIB)
-    for scheme, url in bench.urls.items():
-        memory = {}
-        with bench.workers({name: ("upload", name, url, gib) for name in names[:3]}) as run:
-            for name in names[:3]:
-                before = run(name, 0)[1]
-                memory[name] = [run(name)[1] - before]
-        workers = {name: ("upload", name, url, path) for name in names}
-        # New processes for every round, as curl is one each time: how one lies in memory is worth a fifth of its speed.
-        # The first upload, after which all is imported and in place, is not measured; of the next three the best is,
-        # for over loopback what else the machine does is worth more than what they differ by.
-        samples = {name: [] for name in names}
-        for number in range(bench.rounds(16)):
-            with bench.workers(workers) as run:
-                for name in names:
-                    run(name)
-                for name in random.Random(number).sample(sorted(names), len(names)):
-                    samples[name].append(min(run(name)[0] for _ in range(3)))
-        for label, ours in (("upload, " + scheme, OURS), ("upload, %s, async" % scheme, ours_async)):
-            yield Row(label, samples, lambda seconds: "%.0f MiB/s" % (mib / seconds), ours)
-            yield Row(label + ", memory added by 1 GiB", memory, megabytes, ours, absolute=True)
-
-
-def size(bench):
-    measured = os.path.join(server.site_packages(bench.python), os.path.basename(MODULE))
-    with open(measured, "rb") as file:
-        text = file.read()
-    yield Row("lines", {OURS: [text.count(b"\n")]}, str)
-    footprint = server.official_footprint(bench.python, bench.folder)
-    yield Row("installed, without bytecode", {OURS: [len(text)], OFFICIAL: [footprint]}, megabytes, absolute=True)
-
-
-MEASURES = {
-    "cold": cold,
-    "warm": warm,
-    "async": many_tasks,
-    "threads": many_threads,
-    "upload": upload,
-    "size": size,
-}
-
-
-# ---- The table
-
-
-def machine(bench):
+def machine(bench, load):
     model = platform.machine()
     with contextlib.suppress(OSError, StopIteration), open("/proc/cpuinfo") as file:
         model = next(line.partition(":")[2].strip() for line in file if line.startswith("model name"))
     ask = "import importlib.metadata as m; print(', '.join(n + ' ' + m.version(n) for n in %r))"
-    curl = subprocess.check_output(["curl", "--version"], universal_newlines=True)
-    return "; ".join(
-        (
-            datetime.date.today().isoformat(),
-            "%s, %d cores, %s %s" % (model, os.cpu_count(), platform.system(), platform.release().partition("-")[0]),
-            "CPython %s, %s" % (platform.python_version(), " ".join(ssl.OPENSSL_VERSION.split()[:2])),
-            "nginx %s, curl %s" % (server.nginx_version(), curl.split()[1]),
-            bench.output("-c", ask % [peer.partition("=")[0] for peer in server.PEERS]).strip() + ".",
-        )
+    names = [peer.partition("=")[0] for peer in server.PEERS]
+    peers = subprocess.check_output([bench.python, "-I", "-c", ask % names], text=True).strip()
+    curl = subprocess.check_output(["curl", "--version"], text=True).split()[1]
+    facts = (
+        datetime.date.today().isoformat(),
+        "%s, %d cores, load %.1f before the run" % (model, len(CORES), load),
+        "%s %s" % (platform.system(), platform.release().partition("-")[0]),
+        "CPython %s, %s" % (platform.python_version(), " ".join(ssl.OPENSSL_VERSION.split()[:2])),
+        "nginx %s, curl %s" % (server.nginx_version(), curl),
+        peers,
     )
+    return "; ".join(facts) + "."
 
 
 def markdown(table):
-    rule = ["---"] + ["---:"] * (len(table[0]) - 1)
+    rule = ["---"] * len(table[0])
     return "\n".join("| " + " | ".join(cells) + " |" for cells in [table[0], rule] + table[1:])
 
 
-def ratios(rows):
-    columns = [name for name in COLUMNS if any(name in row.samples for row in rows)]
-    return markdown([[""] + columns] + [[row.label] + [row.cell(name) for name in columns] for row in rows])
-
-
-def aims(rows):
-    table = [["", "peer / ours", "aim", "measured", ""]]
-    for row in rows:
-        for peer, least in AIMS.get(row.label, {}).items():
-            ratio = row.ratio(peer)
-            verdict = "met" if round(ratio, 2) >= round(least, 2) else "missed"
-            table.append([row.label, peer, "≥ %.2f" % least, "%.2f" % ratio, verdict])
+def aims(measured):
+    table = [["row", "aim", "result", "by wall", ""]]
+    for row, samples in measured:
+        for aim in row.aims:
+            if isinstance(samples, Skipped):
+                table.append([row.name, aim.text(), "", "", "skipped: %s" % samples])
+                continue
+            wall = aim.show(samples, "wall") if aim.figure == "cpu" else ""
+            verdict = "met" if aim.is_met(samples) else "missed"
+            table.append([row.name, aim.text(), aim.show(samples, aim.figure), wall, verdict])
     return markdown(table)
+
+
+def everything(measured):
+    table = [["row", "figure", OURS, "the others"]]
+    for row, samples in measured:
+        if not isinstance(samples, Skipped):
+            table += [[row.name] + figure_cells(samples, figure) for figure in row.figures]
+    return markdown(table)
+
+
+def figure_cells(samples, name):
+    figure, others = FIGURES[name], []
+    for peer in samples:
+        if figure.is_time and peer != OURS:
+            others.append("%s %.2f" % (peer, ratio(samples, peer, name)))
+        elif name in samples[peer][0] and peer != OURS:
+            others.append("%s %s" % (peer, figure.show(median(samples[peer], name))))
+    return [figure.title, figure.show(median(samples[OURS], name)), ", ".join(others)]
 
 
 def main():
     parser = argparse.ArgumentParser(prog="python3 -m tests.benchmarks", description="Ratios, measured in one run.")
-    parser.add_argument("--only", metavar="NAMES", default=",".join(MEASURES), help="of %(default)s")
-    parser.add_argument("--rounds", type=int, metavar="N", help="instead of 16 (upload) to 40 (cold, warm)")
-    parser.add_argument("--quick", action="store_true", help="a quarter of the rounds, uploads of 32 MiB")
+    parser.add_argument("--only", metavar="TEXT", nargs="+", help="the rows whose names have one of these in them")
+    parser.add_argument("--rounds", type=int, metavar="N", help="so many rounds of every row")
+    parser.add_argument("--quick", action="store_true", help="an eighth of the rounds, uploads of 64 MiB")
     parser.add_argument("--venv", metavar="FOLDER", help="where to keep the peers (else a temporary folder)")
     options = parser.parse_args()
-    chosen = options.only.split(",")
-    if set(chosen) - set(MEASURES):
-        parser.error("--only takes names of " + ", ".join(MEASURES))
+    chosen = [row for row in ROWS if any(text in row.name for text in options.only or [""])]
+    if not chosen:
+        parser.error("--only takes parts of: " + "; ".join(row.name for row in ROWS))
+    if not CORES:
+        sys.exit("this system cannot pin a process to a core: Linux is needed")
 
+    load = os.getloadavg()[0]
     server.nginx_program()
-
     with tempfile.TemporaryDirectory() as folder:
         python = server.peers(os.path.abspath(options.venv or os.path.join(folder, "venv")))
-        shutil.copy(MODULE, server.site_packages(python))
-        rows = []
+        server.install(python, MODULE)
+        os.sched_setaffinity(0, CORES[-1:])  # this program, which sleeps while others work, and the server
+        for name, size in (("upload.bin", 1 << 26 if options.quick else 1 << 30), ("upload.bin.empty", 0)):
+            with open(os.path.join(folder, name), "wb") as file:
+                file.truncate(size)
         with server.nginx(python, folder) as (urls, ca_file):
             bench = Bench(folder, python, urls, ca_file, options)
-            for name in chosen:
-                print("measuring:", name, file=sys.stderr)
-                rows += MEASURES[name](bench)
-            print(machine(bench))
-    print("\nFirst our own figure, then how many times as long, or as much, the others take; with a unit: as it is.\n")
-    print(ratios(rows))
-    if any(row.label in AIMS for row in rows):
-        print("\n" + aims(rows))
+            measured = [(row, bench.measure(row)) for row in chosen]
+            text = "\n\n".join([machine(bench, load), aims(measured), everything(measured)]) + "\n"
+    print(text)
+    if not (options.only or options.quick or options.rounds):
+        write(text)
+
+
+def write(text):
+    """Puts the tables where the last ones stand."""
+    with open(README, encoding="utf-8") as file:
+        before, rest = file.read().split(MARKS[0])
+    with open(README, "w", encoding="utf-8") as file:
+        file.write(before + MARKS[0] + text + MARKS[1] + rest.split(MARKS[1])[1])
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """What a run needs around it: the peers in a virtual environment, a certificate, and nginx on loopback."""
 
 import contextlib
+import json
 import os
 import shutil
 import socket
@@ -14,19 +15,15 @@ PEERS = ["aerostack==0.1.2", "urllib3", "requests", "httpx", "aiohttp"]
 # Debian keeps nginx where only root's PATH leads.
 SEARCH = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/usr/local/sbin"
 
-ANSWERS = {
-    "/ai/chat": (200, '{"content":"Hello!","usage":{"tokens":12}}'),
-    "/auth/signin": (200, '{"token":"t","user":{"id":"u1","email":"ada@example.com"}}'),
-    "/auth/signup": (201, '{"token":"t","user":{"id":"u1","email":"ada@example.com"}}'),
-    "/cache/get": (200, '{"value":{"name":"Ada","visits":[1,2,3]},"exists":true}'),
-    "/cache/set": (200, '{"success":true}'),
-    "/db/query": (200, '{"results":[{"id":1,"name":"Ada"}],"count":1}'),
-    "/queue/enqueue": (201, '{"success":true,"jobId":"j1"}'),
-    "/services/invoke": (200, '{"success":true,"result":{"sum":3}}'),
-}
+ROW = {"id": 1, "name": "Ada Lovelace", "email": "ada@example.com", "score": 0.5, "active": True}
+ROWS = {"10": 10, "1k": 1000, "100k": 100000, "20MB": 20000000 // len(json.dumps(ROW, separators=(",", ":")))}
 
-# nginx reads the body of an upload to its end only where it is about to hand it on, so it hands it on, without the
-# body, to a sink behind it. The body stays in memory: a temporary file would measure the disk.
+# /v1      answers at once
+# /rows/   answers with so many rows
+# /slow/   takes 5 ms, as an answer does that has to come from somewhere
+# /sink/   reads the body to its end before it answers; nginx does so only where it is about to hand the request on,
+#          so it hands it on, without the body, to a server behind it. The body stays in memory: a file would measure
+#          the disk.
 CONFIG = """
 daemon off;
 master_process off;
@@ -36,8 +33,12 @@ events {{ worker_connections 4096; }}
 http {{
     access_log off;
     default_type application/json;
+    sendfile on;
+    tcp_nopush on;
     keepalive_requests 1000000000;
     keepalive_timeout 1h;
+    client_max_body_size 0;
+    client_body_buffer_size 1100m;
     client_body_temp_path {folder}/body;
     proxy_temp_path {folder}/proxy;
     fastcgi_temp_path {folder}/fastcgi;
@@ -45,13 +46,15 @@ http {{
     scgi_temp_path {folder}/scgi;
     ssl_certificate {folder}/server.pem;
     ssl_certificate_key {folder}/server.pem;
+    ssl_protocols TLSv1.3;
+    limit_req_zone $server_name zone=slow:1m rate=200r/s;
     server {{
         listen 127.0.0.1:{http};
         listen 127.0.0.1:{https} ssl;
-        {locations}
-        location = /v1/storage/upload {{
-            client_max_body_size 0;
-            client_body_buffer_size 300m;
+        location /v1/ {{ return 200 '{answer}'; }}
+        location /rows/ {{ root {folder}; error_page 405 =200 $uri; }}
+        location /slow/ {{ limit_req zone=slow burst=100; proxy_pass http://unix:{folder}/sink.sock; }}
+        location /sink/ {{
             proxy_pass http://unix:{folder}/sink.sock;
             proxy_pass_request_body off;
             proxy_set_header Content-Length "";
@@ -59,10 +62,11 @@ http {{
     }}
     server {{
         listen unix:{folder}/sink.sock;
-        location / {{ return 200 '{{"url":"https://files.example.com/f","key":"f"}}'; }}
+        location / {{ return 200 '{answer}'; }}
     }}
 }}
 """
+ANSWER = '{"success":true,"url":"https://files.example.com/file.bin"}'
 
 CERTIFICATE = """
 import sys, trustme
@@ -84,46 +88,45 @@ def peers(folder):
     return python
 
 
-def site_packages(python):
+def install(python, module):
+    """Puts the file beside the peers, where its bytecode can be written as theirs is."""
     ask = "import sysconfig; print(sysconfig.get_path('purelib'))"
-    return subprocess.check_output([python, "-c", ask], universal_newlines=True).strip()
-
-
-def official_footprint(python, folder):
-    """Bytes of the official SDK with all that it needs, as pip installs it without bytecode."""
-    target = os.path.join(folder, "official")
-    if not os.path.exists(target):
-        pip = [python, "-m", "pip", "--disable-pip-version-check", "-qqq"]
-        subprocess.run(pip + ["install", "--no-compile", "--target", target, PEERS[0]], check=True)
-    return sum(os.path.getsize(os.path.join(where, name)) for where, _, names in os.walk(target) for name in names)
+    shutil.copy(module, subprocess.check_output([python, "-c", ask], text=True).strip())
 
 
 @contextlib.contextmanager
 def nginx(python, folder):
-    """Runs nginx -> its URL for http and for https, and the file that vouches for the latter."""
+    """Runs nginx -> where it listens, by scheme, and the file that vouches for it."""
     subprocess.run([python, "-c", CERTIFICATE, folder], check=True)
+    for name, count in ROWS.items():
+        answer = {"results": [dict(ROW, id=number) for number in range(count)], "count": count}
+        write(json.dumps(answer, separators=(",", ":")), folder, "rows", name, "db", "query")
+        write(ANSWER, folder, "rows", name, "cache", "set")
     http, https = free_port(), free_port()
-    locations = "".join("location = /v1%s { return %d '%s'; }\n" % (path, *answer) for path, answer in ANSWERS.items())
-    config = os.path.join(folder, "nginx.conf")
-    with open(config, "w") as file:
-        file.write(CONFIG.format(folder=folder, http=http, https=https, locations=locations))
+    config = write(CONFIG.format(folder=folder, http=http, https=https, answer=ANSWER), folder, "nginx.conf")
     # Memory once taken is kept, else every upload waits for the kernel to clear its pages anew.
-    keep = dict(os.environ, MALLOC_MMAP_MAX_="0", MALLOC_TRIM_THRESHOLD_="1000000000")
+    keep = dict(os.environ, MALLOC_MMAP_MAX_="0", MALLOC_TRIM_THRESHOLD_="10000000000")
     process = subprocess.Popen([nginx_program(), "-p", folder, "-c", config], env=keep, stderr=subprocess.DEVNULL)
     try:
         wait_until_open(https, process, os.path.join(folder, "error.log"))
-        yield {"http": "http://127.0.0.1:%d/v1" % http, "https": "https://127.0.0.1:%d/v1" % https}, folder + "/ca.pem"
+        yield {"http": "http://127.0.0.1:%d" % http, "https": "https://127.0.0.1:%d" % https}, folder + "/ca.pem"
     finally:
         process.terminate()
         process.wait()
 
 
+def write(text, *path):
+    path = os.path.join(*path)
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "w") as file:
+        file.write(text)
+    return path
+
+
 def nginx_program():
     program = shutil.which("nginx", path=SEARCH)
     if not program:
-        sys.exit(
-            "nginx is missing, and without it nothing is measured: apt-get update && apt-get install -y nginx-light"
-        )
+        sys.exit("nginx is missing, and without it nothing is measured: apt-get install nginx-light curl strace")
     return program
 
 

@@ -2,7 +2,6 @@
 
 import ast
 import importlib.util
-import json
 import os
 import re
 import shutil
@@ -13,6 +12,8 @@ import tempfile
 import textwrap
 import unittest
 import zipfile
+
+from tests.checkers import CheckersCase
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 BACKEND = os.path.join(ROOT, ".ci", "build_backend.py")
@@ -65,7 +66,6 @@ class SourcesTest(unittest.TestCase):
                 self.assertLessEqual(set(getattr(aerostack_lite, name).__all__), declared)
 
 
-# `# type` is what a checker must see there; `# refused`, that it must object.
 CALLER = textwrap.dedent("""
     import asyncio
     import aerostack_lite
@@ -108,7 +108,7 @@ CALLER = textwrap.dedent("""
 @unittest.skipUnless(
     importlib.util.find_spec("build") and importlib.util.find_spec("flit_core"), "needs build and flit_core"
 )
-class BuildTest(unittest.TestCase):
+class BuildTest(CheckersCase):
     @classmethod
     def setUpClass(cls):
         cls.folder = tempfile.mkdtemp()
@@ -226,58 +226,18 @@ class BuildTest(unittest.TestCase):
         )
         self.assertEqual(os.path.dirname(os.path.realpath(run.stdout.decode().strip())), os.path.realpath(self.site))
 
-    def judge(self, revealed, refused):
-        """`revealed` is {line: type}, `refused` {line: reason} in the checker's words; compare with the program's."""
-        for number, line in enumerate(CALLER.splitlines(), 1):
-            code, _, expected = line.partition("  # ")
-            with self.subTest(line=code.strip()):
-                self.assertEqual(number in refused, expected == "refused", refused.get(number))
-                if "reveal_type" in code:
-                    names = set(re.findall(r"(?:\w+\.)*(\w+)", revealed[number])) - {"Union"}
-                    self.assertEqual(names, set(expected.split(", ")), revealed[number])
-
-    def check_caller(self, *command):
+    def write_caller(self):
         with open(os.path.join(self.folder, "caller.py"), "w", encoding="utf-8") as file:
             file.write(CALLER)
-        run = subprocess.run(
-            [sys.executable, "-m"] + list(command) + ["caller.py"],
-            cwd=self.folder,
-            timeout=300,
-            capture_output=True,
-        )
-        return run.stdout.decode()
 
-    @unittest.skipUnless(importlib.util.find_spec("mypy"), "needs mypy")
     def test_mypy_sees_the_types(self):
-        output = self.check_caller(
-            "mypy",
-            "--strict",
-            "--no-pretty",
-            "--no-error-summary",
-            "--cache-dir",
-            os.devnull,
-            "--python-executable",
-            self.python,
-        )
-        found = re.findall(r"(?m)^caller\.py:(\d+): (\w+): (.*)$", output)
-        self.assertTrue(found, output)
-        self.judge(
-            {int(line): text.split('"')[1] for line, kind, text in found if "Revealed type is" in text},
-            {int(line): text for line, kind, text in found if kind == "error"},
-        )
+        self.write_caller()
+        found = self.mypy(self.folder, "--python-executable", self.python, "caller.py")
+        self.judge("caller.py", CALLER, found)
 
-    @unittest.skipUnless(importlib.util.find_spec("pyright"), "needs pyright")
     def test_pyright_sees_the_types(self):
-        output = self.check_caller("pyright", "--outputjson", "--pythonpath", self.python)
-        revealed, refused = {}, {}
-        for found in json.loads(output)["generalDiagnostics"]:
-            line = found["range"]["start"]["line"] + 1
-            kind = re.match(r'Type of ".*" is "(.*)"$', found["message"], re.S)
-            if kind:
-                revealed[line] = kind.group(1)
-            elif found["severity"] == "error":
-                refused[line] = found["message"]
-        self.judge(revealed, refused)
+        self.write_caller()
+        self.judge("caller.py", CALLER, self.pyright(self.folder, "--pythonpath", self.python, "caller.py"))
 
 
 if __name__ == "__main__":

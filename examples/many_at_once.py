@@ -1,20 +1,26 @@
 """A thousand calls, fifty at a time: the results in order, a line of progress, and the failures told apart.
-Run: PYTHONPATH=. python3 examples/many_at_once.py
-(to AEROSTACK_SERVER_URL; with no AEROSTACK_API_KEY, to one of your own)"""
+
+Run: python3 examples/many_at_once.py
+Without AEROSTACK_API_KEY it calls an Aerostack of its own.
+"""
 
 import asyncio
 import os
 import sys
 import time
 
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # where aerostack_lite.py is
+
 from aerostack_lite import SDK, errors
 from local_platform import LocalPlatform
 
-COUNT, AT_ONCE = 1000, 50
+COUNT = 1000
+AT_ONCE = 50
 
 
-async def main(key=None, url=None):
-    done, started = 0, time.monotonic()
+async def main() -> None:
+    started = time.monotonic()
+    done = 0
 
     async def square(number):
         nonlocal done
@@ -28,17 +34,15 @@ async def main(key=None, url=None):
             if done % (COUNT // 10) == 0:
                 print("%5d of %d" % (done, COUNT), end="\r" if sys.stdout.isatty() else "\n", flush=True)
 
-    async with SDK(key, server_url=url, max_workers=AT_ONCE) as sdk:  # max_workers bounds, gather keeps the order
+    async with SDK(max_workers=AT_ONCE) as sdk:  # max_workers bounds, gather keeps the order
         results = await asyncio.gather(*[square(number) for number in range(COUNT)])
+    seconds = time.monotonic() - started
     failed = sum(isinstance(result, Exception) for result in results)
-    print(
-        "%d calls in %.1f s, %d failed; the last results are %s"
-        % (COUNT, time.monotonic() - started, failed, results[-3:])
-    )
+    print("%d calls in %.1f s, %d failed; the last results are %s" % (COUNT, seconds, failed, results[-3:]))
 
 
-if os.environ.get("AEROSTACK_API_KEY"):
-    asyncio.run(main())
-else:
+if __name__ == "__main__":
     with LocalPlatform() as platform:
-        asyncio.run(main("any key", platform.url))
+        if not os.environ.get("AEROSTACK_API_KEY"):
+            os.environ.update(AEROSTACK_API_KEY="any key", AEROSTACK_SERVER_URL=platform.url)
+        asyncio.run(main())

@@ -1,4 +1,4 @@
-# What one line of shell can do: each operation, text and JSON, files, pipes, one field of an answer, a table.
+# What one line of shell can do: each operation, text and JSON, files, pipes, one field of a response, a table.
 # Run: AEROSTACK_API_KEY=... sh examples/one_liners.sh  (AEROSTACK_SERVER_URL names another server than production)
 set -eu
 export PYTHONPATH="$(dirname "$0")/.."
@@ -15,15 +15,15 @@ aerostack cache_get key=greeting --field value
 aerostack db_query sql='SELECT ? AS name, ? AS born' params:='["Ada", 1815]'
 aerostack db_query sql='SELECT ? AS name, ? AS born' params:='["Ada", 1815]' --table
 
-# @FILE and @- take a field's value from a file or from standard input
+# =@FILE and =@- take text from a file or from standard input, :=@FILE and :=@- take JSON
 echo 'SELECT 6 * 7 AS answer' | aerostack db_query sql=@-
+echo '{"to": "ada@example.com"}' | aerostack queue_enqueue type=email data:=@- delay=10 --field job_id
 date | aerostack storage_upload key=now.txt file=@- --field url
 
-# A password stays out of the command line, where other users would see it
+# A password stays out of the command line, where other users would see it; on a terminal it is asked for
 echo 'correct horse battery' | aerostack auth_signup email="ada-$$@example.com" password=@- name=Ada --field user
 echo 'correct horse battery' | aerostack auth_signin email="ada-$$@example.com" password=@- --field token >/dev/null
 
-# Jobs, services, chat
-aerostack queue_enqueue type=email data:='{"to": "ada@example.com"}' delay=10 --field job_id
+# Services, chat
 aerostack services_invoke service_name=echo data:='{"width": 80}' --field result
 aerostack ai_chat messages:='[{"role": "user", "content": "Hello"}]' --field response

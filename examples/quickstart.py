@@ -1,7 +1,8 @@
 """Runs all nine operations, one after another and then awaited, and shows what went in, what came back, and how fast.
 
-    python3 examples/quickstart.py                                              an Aerostack of its own, on a free port
-    AEROSTACK_API_KEY=... python3 examples/quickstart.py --server-url URL       a real one
+Run: python3 examples/quickstart.py
+It calls an Aerostack of its own, on a free port. For a real one:
+AEROSTACK_API_KEY=... python3 examples/quickstart.py --server-url URL
 
 Exit status: 0 if all went well, else 1.
 """
@@ -18,10 +19,10 @@ import sys
 import time
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
-sys.path[:0] = [os.path.dirname(os.path.dirname(os.path.abspath(__file__)))]  # where aerostack_lite.py is
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # where aerostack_lite.py is
 
-from aerostack_lite import SDK, VERSION, errors  # noqa: E402
-from local_platform import LocalPlatform  # noqa: E402
+from aerostack_lite import SDK, VERSION, errors
+from local_platform import LocalPlatform
 
 WIDTH = 118
 SECRETS = ("password", "token")
@@ -129,7 +130,7 @@ def one_handled_error(sdk: SDK, transcript: Transcript) -> None:
     started = time.perf_counter()
     try:
         sdk.database.db_query(sql=sql)
-    except errors.SDKBaseError as error:  # an answer came, and it is no
+    except errors.SDKBaseError as error:  # the server returned an error
         took = 1000 * (time.perf_counter() - started)
         said = (
             error.message

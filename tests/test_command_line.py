@@ -1,6 +1,8 @@
-"""The command line: what one types, what is printed where, and the four ways to end."""
+"""The command line: what is typed, what is sent, what is printed where, and the six exit statuses."""
 
 import contextlib
+import dataclasses
+import errno
 import hashlib
 import io
 import json
@@ -8,6 +10,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -16,7 +19,7 @@ import unittest
 from unittest import mock
 
 import aerostack_lite
-from tests.newcomer import MODULE, PATIENCE_SECONDS, local_platform
+from tests.newcomer import MODULE, PATIENCE_SECONDS, ROOT, local_platform
 from tests.scripted_server import (
     LoopbackTestCase,
     ScriptedServer,
@@ -30,7 +33,9 @@ from tests.scripted_server import (
 )
 
 KEY = "k-very-secret-key"
-OPERATIONS = [operation for _, operation, _ in aerostack_lite.operations()]
+OPERATIONS = aerostack_lite.OPERATIONS
+# Python in a terminal or a service whose locale is plain ASCII, without what Python does about it by itself.
+ASCII_LOCALE = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
 REQUESTS = {  # what one would type, and the body that it must become
     "ai_chat": (
         ['messages:=[{"role": "user", "content": "Hello"}]', "model=m"],
@@ -48,6 +53,13 @@ REQUESTS = {  # what one would type, and the body that it must become
     "services_invoke": (["service_name=s", "data:={}"], {"serviceName": "s", "data": {}}),
     "storage_upload": (["key=k.txt", "file=@a.jpg"], None),
 }
+
+
+def installed_command():
+    """The function that the installed command `aerostack-lite` calls."""
+    with open(os.path.join(ROOT, "pyproject.toml"), encoding="utf-8") as file:
+        name = re.search(r'(?m)^aerostack-lite = "aerostack_lite:(\w+)"$', file.read()).group(1)
+    return getattr(aerostack_lite, name)
 
 
 class Text(io.TextIOWrapper):
@@ -83,21 +95,44 @@ class CommandLineCase(LoopbackTestCase):
         output, complaints = Text(terminal=settings.get("terminal", False)), Text()
         with mock.patch("sys.stdin", Text(settings.get("stdin", b""))), contextlib.redirect_stdout(output):
             with contextlib.redirect_stderr(complaints):
-                try:
-                    status = aerostack_lite._main(list(arguments))
-                except SystemExit as end:
-                    status = end.code or 0
-        return status, output.said(), complaints.said()
+                with mock.patch("sys.argv", ["aerostack_lite.py"] + list(arguments)):
+                    try:
+                        status = installed_command()()
+                    except SystemExit as end:
+                        status = end.code
+        return status or 0, output.said(), complaints.said()
 
     def run_apart(self, *arguments, **settings):
-        """Run the command as a program of its own: (status, output, errors)."""
+        """Run the command as a program of its own: (status, output, errors), as bytes."""
+        settings.setdefault("stdout", subprocess.PIPE)
+        settings.setdefault("stderr", subprocess.PIPE)
         done = subprocess.run(
-            [sys.executable, "-W", "error", "-X", "dev", MODULE] + list(arguments),
+            settings.pop("command", [sys.executable, "-W", "error", "-X", "dev", MODULE]) + list(arguments),
             timeout=PATIENCE_SECONDS,
-            capture_output=True,
+            env=dict(os.environ, **settings.pop("environment", {})),
             **settings,
         )
         return done.returncode, done.stdout, done.stderr
+
+    def sent(self, *arguments, **settings):
+        """The body that is sent for what is typed. With `apart`, by a program of its own."""
+        apart = settings.pop("apart", False)
+        with ScriptedServer([expect, answer()]) as server:
+            run = self.run_apart if apart else self.run_here
+            status, output, complaints = run(*arguments + ("--server-url", server.url), **settings)
+            self.assertEqual((status, len(complaints)), (0, 0), (output, complaints))
+            return server.requests[0].partition(b"\r\n\r\n")[2]
+
+    def refused(self, *arguments, **settings):
+        """Wrong usage: 2, nothing on standard output, nothing sent. What was said."""
+        apart = settings.pop("apart", False)
+        with ScriptedServer([expect, answer()]) as server:
+            os.environ["AEROSTACK_SERVER_URL"] = server.url
+            status, output, complaints = (self.run_apart if apart else self.run_here)(*arguments, **settings)
+            self.assertEqual((status, len(output), server.connections), (2, 0, 0), complaints)
+        complaints = complaints.decode() if apart else complaints
+        self.assertNotIn("Traceback", complaints)
+        return complaints
 
 
 class RequestTest(CommandLineCase):
@@ -111,23 +146,18 @@ class RequestTest(CommandLineCase):
                 self.assertEqual((status, complaints), (0, ""))
                 self.assertEqual(json.loads(output), {})
                 request = server.requests[0]
-                self.assertTrue(request.startswith(b"POST %s HTTP/1.1\r\n" % operation.path.encode()))
+                line = "%s %s HTTP/1.1\r\n" % (operation.method, operation.path)
+                self.assertTrue(request.startswith(line.encode()), request)
                 self.assertEqual(header(request, "X-Aerostack-Key"), [KEY])
                 if body is not None:
                     self.assertEqual(json.loads(request.partition(b"\r\n\r\n")[2]), body)
 
-    def sent(self, *arguments, **settings):
-        with ScriptedServer([expect, answer()]) as server:
-            status, _, complaints = self.run_here(*arguments + ("--server-url", server.url), **settings)
-            self.assertEqual((status, complaints), (0, ""))
-            return server.requests[0].partition(b"\r\n\r\n")[2]
-
     def test_a_value_is_text_whatever_it_looks_like(self):
-        for text in ("5", "null", "", "a=b", "[1]", "\u00fc", " x "):
+        for text in ("5", "null", "", "a=b", "a:=b", "[1]", "\u00fc", " x "):
             self.assertEqual(json.loads(self.sent("cache_set", "key=k", "value=" + text))["value"], text)
 
     def test_a_value_is_any_json(self):
-        for value in (None, True, 5, 1.5, "t", [1], {"a": {"b": []}}):
+        for value in (None, True, 5, 1.5, "t", "@file", [1], {"a": {"b": []}}):
             self.assertEqual(json.loads(self.sent("cache_set", "key=k", "value:=" + json.dumps(value)))["value"], value)
 
     def test_a_value_comes_from_a_file_or_from_standard_input(self):
@@ -135,25 +165,59 @@ class RequestTest(CommandLineCase):
         self.assertEqual(json.loads(self.sent("db_query", "sql=@query.sql"))["sql"], "SELECT '\u00fc'\n")
         self.assertEqual(json.loads(self.sent("db_query", "sql=@-", stdin=b"SELECT 2\n"))["sql"], "SELECT 2\n")
 
+    def test_json_comes_from_a_file_or_from_standard_input(self):
+        data = {"to": "ada@example.com", "n": [1.5, None, "\u00fc\r\n"]}
+        for content in (json.dumps(data), json.dumps(data, ensure_ascii=False, indent=2) + "\r\n"):
+            self.write("job.json", content.encode())
+            body = self.sent("queue_enqueue", "type=t", "data:=@job.json")
+            self.assertEqual(json.loads(body), {"type": "t", "data": data})
+            body = self.sent("queue_enqueue", "type=t", "data:=@-", stdin=content.encode())
+            self.assertEqual(json.loads(body), {"type": "t", "data": data})
+        for value in (b"null", b"5", b'"@job.json"', b"[]"):
+            self.write("value.json", value)
+            body = self.sent("cache_set", "key=k", "value:=@value.json")
+            self.assertEqual(json.loads(body)["value"], json.loads(value))
+
+    def test_every_field_that_is_json_can_come_from_a_file(self):
+        for name, content, line in (
+            ("messages", '[{"role": "user", "content": "Hello"}]', ["ai_chat"]),
+            ("metadata", '{"plan": "free"}', ["auth_signup", "email=a@b.c", "password=@password.txt"]),
+            ("params", "[1, null]", ["db_query", "sql=SELECT ?"]),
+            ("ttl", "60", ["cache_set", "key=k", "value=v"]),
+            ("data", "{}", ["services_invoke", "service_name=s"]),
+        ):
+            self.write("password.txt", b"s3cr3t!!")
+            self.write("in a folder.json", content.encode())
+            with self.subTest(name):
+                self.assertEqual(
+                    json.loads(self.sent(*line + [name + ":=@in a folder.json"]))[name], json.loads(content)
+                )
+
+    def test_what_is_no_json_is_refused_by_the_field_s_name(self):
+        for content in (b"", b"{", b"hello", b"NaN", b"{} {}", b"[" * 100_000):
+            self.write("job.json", content)
+            with self.subTest(content[:9]):
+                complaints = self.refused("queue_enqueue", "type=t", "data:=@job.json")
+                self.assertRegex(complaints, r"\bdata\b.*JSON")
+                complaints = self.refused("queue_enqueue", "type=t", "data:=@-", stdin=content)
+                self.assertRegex(complaints, r"\bdata\b.*JSON")
+        self.assertIn("nowhere.json", self.refused("queue_enqueue", "type=t", "data:=@nowhere.json"))
+
     def test_a_password_from_a_file_has_no_line_end(self):
         self.write("password.txt", b"correct horse \r\n")
         body = json.loads(self.sent("auth_signin", "email=a@b.c", "password=@password.txt"))
         self.assertEqual(body["password"], "correct horse ")
 
     def test_an_upload_sends_a_file_byte_for_byte_under_its_name(self):
-        content = bytes(range(256)) * 10
+        content = b"\xef\xbb\xbf" + bytes(range(256)) * 10 + b"\r\n"
         self.write("a.jpg", content)
         body = self.sent("storage_upload", "key=photos/b.jpg", "file=@a.jpg", "content_type=image/jpeg")
         self.assertIn(b'filename="a.jpg"\r\nContent-Type: image/jpeg\r\n\r\n' + content + b"\r\n--", body)
 
     def test_an_upload_from_standard_input_is_named_for_its_key(self):
-        with ScriptedServer([expect, answer()]) as server:
-            status, _, complaints = self.run_apart(
-                "storage_upload", "key=photos/b.jpg", "file=@-", "--server-url", server.url, input=b"\xff\xd8\r\n"
-            )
-            self.assertEqual((status, complaints), (0, b""))
-            self.assertIn(b'filename="b.jpg"', server.requests[0])
-            self.assertIn(b"\xff\xd8\r\n", server.requests[0])
+        body = self.sent("storage_upload", "key=photos/b.jpg", "file=@-", apart=True, input=b"\xef\xbb\xbf\xff\xd8\r\n")
+        self.assertIn(b'filename="b.jpg"', body)
+        self.assertIn(b"\xef\xbb\xbf\xff\xd8\r\n", body)
 
     def test_options_stand_before_between_or_after(self):
         with ScriptedServer(repeat(expect, answer())) as server:
@@ -163,24 +227,121 @@ class RequestTest(CommandLineCase):
                 ["cache_set"] + url + ["key=k", "value=v"],
                 ["cache_set", "key=k"] + url + ["value=v"],
                 ["cache_set", "key=k", "value=v"] + url,
+                ["cache_set", "key=k", "value=v", "--server-url=" + server.url, "--timeout=5"],
             ):
                 with self.subTest(line):
                     self.assertEqual(self.run_here(*line), (0, "{}\n", ""))
 
-    def test_the_server_is_local_or_named_or_the_environment_s(self):
-        seen = []
-
-        class Recorder(aerostack_lite.SDK):
-            def __init__(self, **settings):
-                super().__init__(**settings)
-                seen.append(self.sdk_configuration.get_server_details()[0])
-                raise aerostack_lite.errors.ValidationError.about("enough", "seen")
-
-        os.environ["AEROSTACK_SERVER_URL"] = "http://environment.test"
-        with mock.patch.object(aerostack_lite, "SDK", Recorder):
+    def test_the_server_is_local_or_named_or_the_environment_s_or_production(self):
+        with ScriptedServer(repeat(expect, answer())) as proxy:
+            os.environ["HTTP_PROXY"] = proxy.url
+            os.environ["AEROSTACK_SERVER_URL"] = "http://environment.test"
             for arguments in (["--local"], ["--server-url", "http://named.test/"], []):
-                self.run_here("cache_get", "key=k", *arguments)
-        self.assertEqual(seen, [aerostack_lite.SERVERS[1], "http://named.test", "http://environment.test"])
+                self.assertEqual(self.run_here("cache_get", "key=k", *arguments)[0], 0)
+            asked = [request.split()[1].decode() for request in proxy.requests]
+        servers = [aerostack_lite.SERVERS[1], "http://named.test", "http://environment.test"]
+        self.assertEqual(asked, [server + "/cache/get" for server in servers])
+        with ScriptedServer([expect, answer(status="403 No")]) as proxy:
+            os.environ["HTTPS_PROXY"] = proxy.url
+            del os.environ["AEROSTACK_SERVER_URL"]
+            self.assertEqual(self.run_here("cache_get", "key=k")[0], 3)
+            asked = proxy.requests[0].split()[1].decode()
+        self.assertEqual("https://%s/v1" % asked.partition(":")[0], aerostack_lite.SERVERS[0])
+
+    def test_the_key_file_wins_over_the_environment(self):
+        self.write("key.txt", b"another-key\r\n")
+        with ScriptedServer([expect, answer()]) as server:
+            self.run_here("cache_get", "key=k", "--key-file", "key.txt", "--server-url", server.url)
+            self.assertEqual(header(server.requests[0], "X-Aerostack-Key"), ["another-key"])
+
+
+class EncodingTest(CommandLineCase):
+    """Files and standard input are UTF-8, whatever the locale."""
+
+    TEXT = "\u00e9 \u2713 \U0001f600\r\nline\rline\n\u2028\x85\x0b\x1a end\r\n"
+    LOCALES = [{"PYTHONIOENCODING": "cp1252:replace"}, ASCII_LOCALE]
+    # 0xFF; an unfinished character; a surrogate; an overlong slash; UTF-16 as PowerShell 5 writes it
+    NOT_UTF_8 = [b"a\xff\n", b"a\xc3", b"\xed\xa0\x80", b"\xc0\xaf", "hi\r\n".encode("utf-16")]
+
+    def test_standard_input_is_utf_8_whatever_the_locale_and_keeps_its_line_ends(self):
+        for locale in self.LOCALES:
+            with self.subTest(**locale):
+                typed = {"apart": True, "environment": locale, "input": self.TEXT.encode()}
+                self.assertEqual(json.loads(self.sent("db_query", "sql=@-", **typed))["sql"], self.TEXT)
+
+    def test_a_file_is_utf_8_whatever_the_locale_and_keeps_its_line_ends(self):
+        name = self.write("na\u00efve.sql", self.TEXT.encode())
+        for locale in self.LOCALES:
+            with self.subTest(**locale):
+                body = self.sent("db_query", "sql=@" + name, apart=True, environment=locale)
+                self.assertEqual(json.loads(body)["sql"], self.TEXT)
+
+    def test_json_and_passwords_are_utf_8_whatever_the_locale(self):
+        for locale in self.LOCALES:
+            with self.subTest(**locale):
+                typed = {"apart": True, "environment": locale, "input": b'{"\xc3\xa9": "\xe2\x9c\x93"}'}
+                body = self.sent("queue_enqueue", "type=t", "data:=@-", **typed)
+                self.assertEqual(json.loads(body)["data"], {"\u00e9": "\u2713"})
+                typed["input"] = "p\u00e4ssw\u00f6rd\n".encode()
+                body = self.sent("auth_signin", "email=a@b.c", "password=@-", **typed)
+                self.assertEqual(json.loads(body)["password"], "p\u00e4ssw\u00f6rd")
+
+    def test_an_argument_is_utf_8_whatever_the_locale(self):
+        body = self.sent("cache_set", "key=k", "value=\u00e9 \u2713", apart=True, environment=ASCII_LOCALE)
+        self.assertEqual(json.loads(body)["value"], "\u00e9 \u2713")
+        body = self.sent("cache_set", "key=k", 'value:="\u00e9 \u2713"', apart=True, environment=ASCII_LOCALE)
+        self.assertEqual(json.loads(body)["value"], "\u00e9 \u2713")
+
+    def test_a_byte_order_mark_is_dropped_once(self):
+        mark = "\ufeff".encode()
+        self.write("text", mark + b"text\r\n")
+        self.write("two", mark + mark + b"text")
+        self.write("json", mark + b'{"a": 1}')
+        self.write("secret", mark + b"secret\r\n")
+
+        def value(text, **settings):
+            return json.loads(self.sent("cache_set", "key=k", text, **settings))["value"]
+
+        self.assertEqual(value("value=@text"), "text\r\n")
+        self.assertEqual(value("value=@two"), "\ufefftext")
+        self.assertEqual(value("value:=@json"), {"a": 1})
+        self.assertEqual(value("value=@-", apart=True, input=mark + b"text\r\n"), "text\r\n")
+        self.assertEqual(value("value:=@-", apart=True, input=mark + b"[1]"), [1])
+        for password in ("password=@secret", "password=@-"):
+            body = self.sent("auth_signin", "email=a@b.c", password, apart=True, input=mark + b"secret\n")
+            self.assertEqual(json.loads(body)["password"], "secret")
+        with ScriptedServer([expect, answer()]) as server:
+            self.run_here("cache_get", "key=k", "--key-file", "secret", "--server-url", server.url)
+            self.assertEqual(header(server.requests[0], "X-Aerostack-Key"), ["secret"])
+
+    def test_a_file_that_is_not_utf_8_is_refused(self):
+        for content in self.NOT_UTF_8:
+            self.write("latin.txt", content)
+            for name, arguments in (
+                ("value", ["cache_set", "key=k", "value=@latin.txt"]),
+                ("value", ["cache_set", "key=k", "value:=@latin.txt"]),
+                ("password", ["auth_signin", "email=a@b.c", "password=@latin.txt"]),
+                ("--key-file", ["cache_get", "key=k", "--key-file", "latin.txt"]),
+            ):
+                with self.subTest(arguments, content=content):
+                    self.assertRegex(self.refused(*arguments), r"(%s|latin\.txt): .*UTF-8" % name)
+
+    def test_standard_input_that_is_not_utf_8_is_refused(self):
+        for content in self.NOT_UTF_8:
+            with self.subTest(content):
+                typed = {"apart": True, "environment": {"LC_ALL": "C"}, "input": content}
+                self.assertRegex(self.refused("cache_set", "key=k", "value=@-", **typed), r"\bvalue\b.*UTF-8")
+        typed = {"apart": True, "environment": {"PYTHONIOENCODING": "latin-1"}, "input": b"caf\xe9"}
+        self.assertRegex(self.refused("cache_set", "key=k", "value:=@-", **typed), r"\bvalue\b.*UTF-8")
+        complaints = self.refused("auth_signin", "email=a@b.c", "password=@-", **typed)
+        self.assertRegex(complaints, r"\bpassword\b.*UTF-8")
+        self.assertNotIn("caf", complaints)
+
+    @unittest.skipUnless(os.name == "posix", "arguments are bytes on POSIX only")
+    def test_an_argument_that_is_not_utf_8_is_refused(self):
+        for text in (b"value=a\xff", b'value:="a\xff"'):
+            with self.subTest(text):
+                self.refused("cache_set", "key=k", text, apart=True)
 
 
 class OutputTest(CommandLineCase):
@@ -229,16 +390,6 @@ class OutputTest(CommandLineCase):
         self.assertEqual(self.answered(b'{"results":[],"count":0}', "db_query", "sql=s", "--table"), "")
         self.assertEqual(self.answered(b'{"exists":true}', "cache_get", "key=k", "--table"), '{"exists": true}\n')
 
-    def test_an_output_that_cannot_show_a_character_escapes_it(self):
-        with ScriptedServer(repeat(expect, answer('{"exists":true,"value":"\u2713"}'.encode()))) as server:
-            for more in ([], ["--field", "value"]):
-                environment = dict(os.environ, PYTHONIOENCODING="ascii")
-                status, output, complaints = self.run_apart(
-                    "cache_get", "key=k", "--server-url", server.url, *more, env=environment
-                )
-                self.assertEqual((status, complaints), (0, b""), output)
-                self.assertIn(b"\\u2713", output)
-
     def test_a_reader_that_leaves_early_is_no_failure(self):
         for size in (1, 100_000):
             body = json.dumps({"results": [{"text": "x" * size}]}).encode()
@@ -246,59 +397,232 @@ class OutputTest(CommandLineCase):
                 reading, writing = os.pipe()
                 os.close(reading)
                 with os.fdopen(writing, "wb") as output:
-                    done = subprocess.run(
-                        [sys.executable, MODULE, "db_query", "sql=s", "--server-url", server.url],
-                        stdout=output,
-                        stderr=subprocess.PIPE,
-                        timeout=PATIENCE_SECONDS,
-                    )
-                self.assertEqual((done.returncode, done.stderr), (0, b""))
+                    done = self.run_apart("db_query", "sql=s", "--server-url", server.url, stdout=output)
+                self.assertEqual((done[0], done[2]), (0, b""))
+
+
+class ConsoleTest(CommandLineCase):
+    """An answer on consoles that can show few characters."""
+
+    # in Latin-1; in cp1252; in neither; beyond 16 bits; a control character of Latin-1; half a character
+    VALUE = {"\u00e9 \u20ac": ["\u2713 \u0416", "\U0001f600 \x9b", "\ud800"]}
+    CONSOLES = ["ascii", "latin-1:strict", "cp1252:replace", "cp437", "cp932"]
+
+    def setUp(self):
+        super().setUp()
+        self.body = json.dumps({"exists": True, "value": self.VALUE}).encode()
+
+    def shown(self, *arguments, **environment):
+        with ScriptedServer([expect, answer(self.body)]) as server:
+            line = ["cache_get", "key=k", "--server-url", server.url] + list(arguments)
+            status, output, complaints = self.run_apart(*line, environment=environment)
+        self.assertEqual((status, complaints), (0, b""), output)
+        return output
+
+    def test_json_parses_on_every_console(self):
+        for console in self.CONSOLES + ["utf-8:strict", "utf-16-le"]:
+            with self.subTest(console):
+                output = self.shown(PYTHONIOENCODING=console).decode(console.partition(":")[0])
+                self.assertEqual(json.loads(output), json.loads(self.body))
+
+    def test_json_parses_in_every_locale(self):
+        for locale in (ASCII_LOCALE, {"LC_ALL": "C"}):
+            with self.subTest(**locale):
+                self.assertEqual(json.loads(self.shown(**locale).decode("utf-8")), json.loads(self.body))
+
+    def test_a_field_that_is_json_parses_too(self):
+        for console in self.CONSOLES[:2]:
+            with self.subTest(console):
+                output = self.shown("--field", "value", PYTHONIOENCODING=console)
+                self.assertEqual(json.loads(output.decode(console.partition(":")[0])), self.VALUE)
+
+    def test_what_a_console_can_show_is_shown_as_it_is(self):
+        self.body = b'{"exists":true,"value":"\xc3\xa9"}'
+        self.assertIn(b'"value": "\xe9"', self.shown(PYTHONIOENCODING="cp1252"))
+        self.assertIn(b'"value": "\xc3\xa9"', self.shown(PYTHONIOENCODING="utf-8"))
+
+    def test_text_and_tables_escape_what_a_console_cannot_show(self):
+        self.body = '{"exists":true,"value":"\u2713 \U0001f600 \\ud800"}'.encode()
+        for console in self.CONSOLES[1:3]:
+            with self.subTest(console):
+                self.assertIn(b"\\ud800", self.shown("--field", "value", PYTHONIOENCODING=console))
+        self.assertIn(b"\\u2713", self.shown("--field", "value", PYTHONIOENCODING="ascii"))
+        self.body = '{"results":[{"\u2713":"\u2713"}],"count":1}'.encode()
+        with ScriptedServer([expect, answer(self.body)]) as server:
+            line = ["db_query", "sql=s", "--table", "--server-url", server.url]
+            status, output, _ = self.run_apart(*line, environment={"PYTHONIOENCODING": "ascii"})
+        self.assertEqual((status, output.split()[::2]), (0, [b"\\u2713", b"\\u2713"]))
+
+    def test_an_error_is_told_on_every_console(self):
+        problem = '{"code":"NEW_CODE","message":"n\u00e9 \u2713 \U0001f600"}'.encode()
+        for locale in ({"PYTHONIOENCODING": "cp1252:strict"}, ASCII_LOCALE):
+            with self.subTest(**locale), ScriptedServer([expect, answer(problem, status="400 No")]) as server:
+                line = ["cache_get", "key=k", "--server-url", server.url]
+                status, output, complaints = self.run_apart(*line, environment=locale)
+                self.assertEqual((status, output), (1, b""), complaints)
+                self.assertIn(b"NEW_CODE: n", complaints)
+                self.assertEqual(complaints.count(b"\n"), 1)
+
+
+@unittest.skipUnless(os.path.exists("/dev/full"), "needs a device that is always full")
+class UnwritableTest(CommandLineCase):
+    """The response came, but cannot be written: 4, so that no script sends the request again."""
+
+    SMALL = b'{"success":true,"jobId":"j"}'
+    LARGE = json.dumps({"results": [{"text": "x" * 100_000}] * 10, "count": 10}).encode()
+
+    def unwritable(self, body, *arguments, **settings):
+        with ScriptedServer(repeat(expect, answer(body))) as server:
+            status, _, complaints = self.run_apart(*arguments + ("--server-url", server.url), **settings)
+            self.assertEqual((status, len(server.requests)), (4, 1), complaints)
+        if complaints is not None:
+            self.assertNotRegex(complaints.decode(), "(?i)usage|Traceback|Exception ignored")
+            self.assertRegex(complaints.decode(), r"^[^\n]*(?i:writ)[^\n]*\n$")
+        return complaints
+
+    def test_a_full_disk_is_4_and_the_request_was_sent_once(self):
+        for body, line in (
+            (self.SMALL, ["queue_enqueue", "type=t", "data:={}"]),
+            (self.SMALL, ["queue_enqueue", "type=t", "data:={}", "--field", "job_id"]),
+            (self.LARGE, ["db_query", "sql=s"]),
+            (self.LARGE, ["db_query", "sql=s", "--table"]),
+        ):
+            with self.subTest(line), open("/dev/full", "wb") as full:
+                complaints = self.unwritable(body, *line, stdout=full)
+                self.assertIn(os.strerror(errno.ENOSPC).encode(), complaints)
+
+    def test_a_file_that_may_not_grow_is_4(self):
+        limited = ["sh", "-c", 'ulimit -f 1; exec "$@" >report.json', "sh", sys.executable, MODULE]
+        complaints = self.unwritable(self.LARGE, "db_query", "sql=s", command=limited)
+        self.assertIn(os.strerror(errno.EFBIG).encode(), complaints)
+
+    def test_an_output_opened_for_reading_is_4(self):
+        with open(os.devnull, "rb") as unwritable:
+            complaints = self.unwritable(self.SMALL, "queue_enqueue", "type=t", "data:={}", stdout=unwritable)
+        self.assertIn(os.strerror(errno.EBADF).encode(), complaints)
+
+    def test_nowhere_to_say_so_is_4_too(self):
+        with open("/dev/full", "wb") as full:
+            self.unwritable(self.SMALL, "queue_enqueue", "type=t", "data:={}", stdout=full, stderr=full)
+            closed = ["sh", "-c", 'exec "$@" 2>&-', "sh", sys.executable, MODULE]
+            with ScriptedServer([expect, answer(self.SMALL)]) as server:
+                line = ["queue_enqueue", "type=t", "data:={}", "--server-url", server.url]
+                self.assertEqual(self.run_apart(*line, command=closed, stdout=full)[0], 4)
+
+    def test_an_error_of_the_api_stays_1_and_no_response_3_on_a_full_disk(self):
+        with ScriptedServer([expect, answer(status="400 No")], [expect, close]) as server:
+            line = ["db_query", "sql=s", "--server-url", server.url]
+            with open("/dev/full", "wb") as full:
+                self.assertEqual(self.run_apart(*line, stdout=full, stderr=full)[0], 1)
+                self.assertEqual(self.run_apart(*line, stdout=full, stderr=full)[0], 3)
 
 
 class EndingTest(CommandLineCase):
-    def refused(self, *arguments, **settings):
-        """Wrong usage: 2, nothing on standard output, nothing sent. What was said."""
-        with ScriptedServer([expect, answer()]) as server:
-            os.environ["AEROSTACK_SERVER_URL"] = server.url
-            status, output, complaints = self.run_here(*arguments, **settings)
-            self.assertEqual((status, output, server.connections), (2, "", 0), complaints)
-        self.assertNotIn("Traceback", complaints)
-        return complaints
-
     def test_wrong_usage_says_what_is_wrong_and_sends_nothing(self):
-        self.write("latin.txt", b"\xff\n")
         for words, arguments in (
             ("OPERATION", []),
-            ("no such operation", ["cache_gt"]),
-            ("name=value", ["cache_get", "key"]),
-            ("body.key", ["cache_get"]),
-            ("did you mean 'ttl'", ["cache_set", "key=k", "value=v", "tttl=5"]),
-            ("body.ttl", ["cache_set", "key=k", "value=v", "ttl=soon"]),
+            ("no such operation", ["frobnicate"]),
+            ("name=", ["cache_get", "key"]),
+            ("key", ["cache_get"]),
+            ("ttl", ["cache_set", "key=k", "value=v", "ttl=soon"]),
             ("value: is not JSON", ["cache_set", "key=k", "value:={"]),
             ("nowhere.txt", ["cache_set", "key=k", "value=@nowhere.txt"]),
-            ("latin.txt: is not text in UTF-8", ["cache_set", "key=k", "value=@latin.txt"]),
-            ("latin.txt: is not text in UTF-8", ["cache_get", "key=k", "--key-file", "latin.txt"]),
             ("value: is not JSON", ["cache_set", "key=k", "value:=" + "[" * 100_000]),
-            ("--field: the answer has exists, value", ["cache_get", "key=k", "--field", "valu"]),
-            ("--server-url: is empty", ["cache_get", "key=k", "--server-url", ""]),
+            ("exists, value", ["cache_get", "key=k", "--field", "valu"]),
+            ("job_id", ["queue_enqueue", "type=t", "data:={}", "--field", "jobId"]),
+            ("--server-url", ["cache_get", "key=k", "--server-url", ""]),
             ("password=@FILE", ["auth_signin", "email=a@b.c", "password=secret"]),
             ("password=@FILE", ["auth_signin", "email=a@b.c", 'password:="secret"']),
             ("nowhere.jpg", ["storage_upload", "key=k", "file=@nowhere.jpg"]),
-            ("path", ["storage_upload", "key=k", "file=a.jpg"]),
+            ("file", ["storage_upload", "key=k", "file=@."]),
+            ("directory", ["cache_set", "key=k", "value=@."]),
             ("--timeout", ["cache_get", "key=k", "--timeout", "soon"]),
-            ("timeout", ["cache_get", "key=k", "--timeout", "0"]),
-            ("--retries", ["cache_get", "key=k", "--retries", "many"]),
-            ("negative", ["cache_get", "key=k", "--retries=-1"]),
-            ("server_url", ["cache_get", "key=k", "--server-url", "ftp://nowhere"]),
+            ("--timeout", ["cache_get", "key=k", "--timeout"]),
+            ("--retries", ["cache_get", "key=k", "--retries", "5"]),
             ("nowhere.key", ["cache_get", "key=k", "--key-file", "nowhere.key"]),
+            (".", ["cache_get", "key=k", "--key-file", "."]),
         ):
             with self.subTest(arguments):
                 self.assertIn(words.lower(), self.refused(*arguments).lower())
+
+    def test_messages_are_in_the_command_line_s_terms(self):
+        for words, arguments in (
+            (r"\bkey\b", ["cache_get"]),
+            (r"\bkey\b", ["cache_set", "value=v"]),
+            (r"\bttl\b", ["cache_set", "key=k", "value=v", "ttl=soon"]),
+            (r"\bcolour\b", ["cache_get", "key=k", "colour=red"]),
+            (r"\bmessages\b", ["ai_chat", "messages:=[5]"]),
+            (r"file=@", ["storage_upload", "key=k", "file:=5"]),
+            (r"--timeout", ["cache_get", "key=k", "--timeout", "0"]),
+            (r"--timeout", ["cache_get", "key=k", "--timeout=-1"]),
+            (r"--timeout", ["cache_get", "key=k", "--timeout", "nan"]),
+            (r"--server-url", ["cache_get", "key=k", "--server-url", "ftp://nowhere"]),
+            (r"--server-url", ["cache_get", "key=k", "--server-url", "nowhere"]),
+        ):
+            with self.subTest(arguments):
+                complaints = self.refused(*arguments)
+                self.assertRegex(complaints, words)
+                for python in ("body.", "body:", "()", "timeout_ms", "server_url", "pathlib", "keyword", "None"):
+                    self.assertNotIn(python, complaints)
+
+    def test_a_misspelled_operation_is_suggested(self):
+        for slip, meant in (
+            ("cache-get", "cache_get"),
+            ("db_qury", "db_query"),
+            ("db-query", "db_query"),
+            ("storage_uplod", "storage_upload"),
+            ("chache_set", "cache_set"),
+            ("cacheGet", "cache_get"),
+            ("CACHE_GET", "cache_get"),
+            ("query", "db_query"),
+            ("upload", "storage_upload"),
+        ):
+            with self.subTest(slip):
+                self.assertRegex(self.refused(slip, "key=k"), r"(?i)did you mean\W+%s\b" % meant)
+        self.assertNotRegex(self.refused("frobnicate"), "(?i)did you mean")
+
+    def test_a_misspelled_field_is_suggested(self):
+        for meant, arguments in (
+            ("ttl", ["cache_set", "key=k", "value=v", "tttl=5"]),
+            ("service_name", ["services_invoke", "service-name=s", "data:={}"]),
+            (
+                "content_type",
+                ["storage_upload", "key=k", "file=@" + self.write("a.txt", b""), "contenttype=text/plain"],
+            ),
+            ("key", ["cache_get", "Key=k"]),
+            ("messages", ["ai_chat", "message:=[]"]),
+        ):
+            with self.subTest(meant):
+                self.assertRegex(self.refused(*arguments), r"(?i)did you mean\W+%s\b" % meant)
+
+    def test_a_misspelled_option_is_suggested(self):
+        for slip, meant in (
+            ("--filed=x", "--field"),
+            ("--sever-url=x", "--server-url"),
+            ("--key_file=x", "--key-file"),
+        ):
+            with self.subTest(slip):
+                self.assertRegex(self.refused("cache_get", "key=k", slip), r"(?i)did you mean\W+%s\b" % meant)
+
+    def test_a_file_or_json_given_as_text_is_told_how_to_be_given(self):
+        for meant, arguments in (
+            (r"file=@", ["storage_upload", "key=k", "file=hello"]),
+            (r"file=@", ["storage_upload", "key=k", "file=photos/a.jpg"]),
+            (r"file=@", ["storage_upload", "key=k", 'file:="hello"']),
+            (r"data:=", ["queue_enqueue", "type=t", "data=hello"]),
+            (r"data:=", ["services_invoke", "service_name=s", 'data={"width": 80}']),
+            (r"params:=", ["db_query", "sql=SELECT ?", "params=[1]"]),
+            (r"messages:=", ["ai_chat", "messages=Hello"]),
+            (r"metadata:=", ["auth_signup", "email=a@b.c", "password=@" + self.write("p", b"pppppppp"), "metadata=x"]),
+        ):
+            with self.subTest(arguments):
+                self.assertIn(meant, self.refused(*arguments))
 
     def test_the_key_is_never_an_argument(self):
         self.write("sekret", b"a key in a file that is named like the key")
         for arguments in (
             ["--key", "sekret"],
+            ["--key=sekret"],
             ["--api-key=sekret"],
             ["api_key_auth=sekret"],
             ['http_headers:={"X-Aerostack-Key": "sekret"}'],
@@ -307,206 +631,282 @@ class EndingTest(CommandLineCase):
                 with self.subTest(line):
                     self.assertNotIn("sekret", self.refused(*line))
 
-    def test_only_fields_of_the_request_are_fields(self):
-        for name in ("server_url", "timeout_ms", "retries", "request", "progress"):
-            with self.subTest(name):
-                self.assertIn("body.%s: Unknown field" % name, self.refused("cache_get", "key=k", name + ":=1"))
+    def test_a_password_that_is_refused_is_not_shown(self):
+        for text in ("password=sekret", "password:=sekret", 'password:="sekret"', "pasword=sekret", "Password=sekret"):
+            with self.subTest(text):
+                self.assertNotIn("sekret", self.refused("auth_signin", "email=a@b.c", text))
 
-    def test_a_field_given_twice_is_a_slip(self):
-        self.assertIn("key", self.refused("cache_get", "key=a", "key=b"))
+    def test_only_fields_of_the_request_are_fields(self):
+        for name in ("server_url", "timeout_ms", "retries", "request", "progress", "self"):
+            with self.subTest(name):
+                self.assertIn(name, self.refused("cache_get", "key=k", name + ":=1"))
+
+    def test_a_field_given_twice_is_a_misspelling(self):
+        for second in ("key=b", 'key:="b"', "key=@-"):
+            self.assertRegex(self.refused("cache_get", "key=a", second), r"\bkey\b.*twice")
 
     def test_no_key_is_wrong_usage_where_nobody_can_be_asked(self):
         os.environ["AEROSTACK_API_KEY"] = ""
-        self.assertIn("AEROSTACK_API_KEY", self.refused("cache_get", "key=k"))
+        complaints = self.refused("cache_get", "key=k")
+        self.assertIn("AEROSTACK_API_KEY", complaints)
         self.write("empty.key", b" \n")
-        self.assertIn("api_key_auth", self.refused("cache_get", "key=k", "--key-file", "empty.key"))
+        self.assertIn("key", self.refused("cache_get", "key=k", "--key-file", "empty.key"))
 
-    def test_the_api_said_no(self):
+    def test_an_error_of_the_api_is_1(self):
         for status, body, words in (
             ("401 No", b'{"code":"AUTH_INVALID_KEY","message":"who are you"}', "AUTH_INVALID_KEY: who are you"),
             ("400 No", b'{"code":"NEW_CODE","message":"no\\r\\n\\u001b[2Jforged"}', "NEW_CODE: no"),
-            ("418 Teapot", b"", "Status 418"),
-            ("500 No", b"<html>\n<p>sorry", "Status 500"),
+            ("404 No", b'{"error":{"code":"NESTED","message":"inside"}}', "NESTED: inside"),
+            ("418 Teapot", b"", "418"),
+            ("500 No", b"<html>\n<p>sorry", "500"),
             ("200 OK", b"not json", "validation"),
             ("200 OK", b'{"count":"many"}', "count"),
         ):
             with self.subTest(status, body=body), ScriptedServer(repeat(expect, answer(body, status=status))) as server:
                 code, output, complaints = self.run_here("db_query", "sql=s", "--server-url", server.url)
-                self.assertEqual((code, output), (1, ""))
-                self.assertRegex(complaints, r"^aerostack_lite: [^\n\r\x1b]* \(request [0-9a-f]{32}, attempts 1\)\n$")
+                self.assertEqual((code, output), (1, ""), complaints)
+                self.assertRegex(complaints, r"^aerostack_lite[^\n\r\x1b]* \(request [0-9a-f-]{36}, attempts 1\)\n$")
                 self.assertIn(words, complaints)
 
     def test_what_the_api_said_is_masked_and_cut(self):
         for message, told in (
-            ("no such key: " + KEY, "no such key: ***"),
-            ("x" * 20_000, "x" * 10_000 + "...and 10000 more chars (request "),
+            ("no such key: " + KEY, "C: no such key: \\*\\*\\*"),
+            ("x" * 20_000, "C: x{10000}[^x]"),
         ):
             problem = json.dumps({"code": "C", "message": message}).encode()
             with ScriptedServer([expect, answer(problem, status="401 No")]) as server:
-                os.environ["AEROSTACK_SERVER_URL"] = server.url
-                status, _, complaints = self.run_here("cache_get", "key=k")
+                status, _, complaints = self.run_here("cache_get", "key=k", "--server-url", server.url)
             self.assertEqual(status, 1)
-            self.assertTrue(complaints.startswith("aerostack_lite: C: " + told), complaints[-200:])
+            self.assertRegex(complaints, told)
 
-    def test_no_answer_is_told_by_the_status_even_if_nobody_reads(self):
-        reader, writer = os.pipe()
-        os.close(reader)
-        done = subprocess.run(
-            [sys.executable, MODULE, "--server-url", "http://127.0.0.1:%d" % free_port(), "cache_get", "key=k"],
-            stderr=writer,
-            timeout=PATIENCE_SECONDS,
-        )
-        os.close(writer)
-        self.assertEqual(done.returncode, 3)
-
-    def test_no_answer(self):
+    def test_no_response_is_3(self):
         with ScriptedServer([expect, close], [expect, hang]) as server:
             for words, arguments in (
-                ("ConnectError", ["--server-url", "http://127.0.0.1:%d" % free_port(), "--retries", "0"]),
-                ("RemoteProtocolError|ReadError", ["--server-url", server.url, "--retries", "0"]),
-                ("ReadTimeout", ["--server-url", server.url, "--timeout", "0.1", "--retries", "0"]),
+                ("RemoteProtocolError|ReadError", ["--server-url", server.url]),
+                ("ReadTimeout", ["--server-url", server.url, "--timeout", "0.1"]),
             ):
                 with self.subTest(words):
                     status, output, complaints = self.run_here("db_query", "sql=s", *arguments)
                     self.assertEqual((status, output), (3, ""))
-                    self.assertRegex(complaints, r"^aerostack_lite: (%s): .* \(request \w{32}, attempts 1\)\n$" % words)
+                    self.assertRegex(complaints, r"^aerostack_lite\S* (%s): .* attempts 1\)\n$" % words)
 
-    def test_retries_go_on_for_as_long_as_was_said(self):
-        with ScriptedServer(
-            [expect, answer(b"", "Retry-After: 0.01", status="500 No"), expect, answer(b'{"count":1}')]
-        ) as server:
-            self.assertEqual(
-                self.run_here("db_query", "sql=s", "--retries", "5", "--server-url", server.url),
-                (0, '{"count": 1}\n', ""),
+    def test_a_refused_connection_is_3_after_three_attempts(self):
+        url = "http://127.0.0.1:%d" % free_port()
+        status, output, complaints = self.run_here("queue_enqueue", "type=t", "data:={}", "--server-url", url)
+        self.assertEqual((status, output), (3, ""))
+        self.assertRegex(complaints, r"^aerostack_lite\S* ConnectError: .*127\.0\.0\.1.* attempts 3\)\n$")
+
+    def test_half_a_response_and_another_protocol_are_3(self):
+        for script in (
+            [expect, b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"],
+            [b"SSH-2.0-OpenSSH_9.2\r\n", expect, hang],
+        ):
+            with self.subTest(script), ScriptedServer(script) as server:
+                status, output, complaints = self.run_here("db_query", "sql=s", "--server-url", server.url)
+                self.assertEqual((status, output), (3, ""), complaints)
+
+    def test_no_response_is_told_by_the_status_even_if_nobody_reads(self):
+        reader, writer = os.pipe()
+        os.close(reader)
+        with ScriptedServer([expect, close]) as server:
+            ended = self.run_apart("db_query", "sql=s", "--server-url", server.url, stderr=writer)[0]
+        os.close(writer)
+        self.assertEqual(ended, 3)
+
+    def test_what_was_not_done_is_repeated_as_by_default(self):
+        script = [expect, answer(b"", "Retry-After: 0.01", status="429 Slow"), expect, answer(b'{"count":1}')]
+        with ScriptedServer(script) as server:
+            ended = self.run_here("db_query", "sql=s", "--server-url", server.url)
+        self.assertEqual(ended, (0, '{"count": 1}\n', ""))
+
+    def test_a_timeout_is_in_seconds_and_may_be_endless(self):
+        with ScriptedServer(repeat(expect, answer())) as server:
+            for seconds in ("5", "0.5", "inf"):
+                ended = self.run_here("cache_get", "key=k", "--timeout", seconds, "--server-url", server.url)
+                self.assertEqual(ended, (0, "{}\n", ""))
+
+    @unittest.skipUnless(os.name == "posix", "a signal of POSIX")
+    def test_ctrl_c_is_130_without_a_traceback(self):
+        with ScriptedServer([expect, hang]) as server:
+            program = subprocess.Popen(
+                [sys.executable, MODULE, "cache_get", "key=k", "--server-url", server.url],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
             )
-        with ScriptedServer([expect, answer(status="503 No")]) as server:
-            status, _, complaints = self.run_here("cache_get", "key=k", "--retries", "0", "--server-url", server.url)
-        self.assertEqual(status, 1)
-        self.assertIn("attempts 1", complaints)
+            self.addCleanup(program.kill)
+            server.wait_for_requests(1)
+            program.send_signal(signal.SIGINT)
+            ended = program.communicate(timeout=PATIENCE_SECONDS)
+        self.assertEqual((program.returncode, ended), (130, (b"", b"")))
 
-    def test_ctrl_c_ends_it_without_a_traceback(self):
-        with mock.patch.object(aerostack_lite, "SDK", side_effect=KeyboardInterrupt):
-            self.assertEqual(self.run_here("cache_get", "key=k"), (130, "", ""))
+    @unittest.skipUnless(os.name == "posix", "a signal of POSIX")
+    def test_ctrl_c_while_the_response_is_written_is_130(self):
+        body = json.dumps({"results": [{"text": "x" * 1_000_000}]}).encode()
+        with ScriptedServer([expect, answer(body)]) as server:
+            program = subprocess.Popen(
+                [sys.executable, MODULE, "db_query", "sql=s", "--server-url", server.url],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+            )
+            self.addCleanup(program.kill)
+            program.stdout.read(1)  # it writes, more than a pipe holds
+            program.send_signal(signal.SIGINT)
+            complaints = program.communicate(timeout=PATIENCE_SECONDS)[1]
+        self.assertEqual((program.returncode, complaints), (130, b""))
 
     @unittest.skipUnless(os.name == "posix", "a shell of POSIX closes the streams")
     def test_closed_standard_streams_are_as_good_as_none(self):
         self.write("a.jpg", b"picture")
-        for line, closed, ending in (
-            ("cache_get key=k", ">&-", (0, b"", b"")),
-            ("db_query sql=s --table", ">&-", (0, b"", b"")),
-            ("storage_upload key=k file=@a.jpg", "2>&-", (0, b"{}\n", b"")),
-            ("cache_get key=k", "<&-", (0, b"{}\n", b"")),
-            (
-                "storage_upload key=k file=@-",
-                "<&-",
-                (2, b"", b"aerostack_lite: file: cannot be read: standard input is closed\n"),
-            ),
-            ("cache_get key=@-", "<&-", (2, b"", b"aerostack_lite: key: cannot be read: standard input is closed\n")),
-            ("cache_get", "2>&-", (2, b"", b"")),
+        for line, closed, status, output, complaints in (
+            ("cache_get key=k", ">&-", 0, b"", b"^$"),
+            ("db_query sql=s --table", ">&-", 0, b"", b"^$"),
+            ("storage_upload key=k file=@a.jpg", "2>&-", 0, b"{}\n", b"^$"),
+            ("cache_get key=k", "<&-", 0, b"{}\n", b"^$"),
+            ("storage_upload key=k file=@-", "<&-", 2, b"", b"standard input:? is closed"),
+            ("cache_get key=@-", "<&-", 2, b"", b"standard input:? is closed"),
+            ("cache_set key=k value:=@-", "<&-", 2, b"", b"standard input:? is closed"),
+            ("cache_get", "2>&-", 2, b"", b"^$"),
         ):
             with self.subTest(line + closed), ScriptedServer([expect, answer()]) as server:
-                command = [
-                    "sh",
-                    "-c",
-                    '"$@" ' + closed,
-                    "sh",
-                    sys.executable,
-                    "-W",
-                    "error",
-                    "-X",
-                    "dev",
-                    MODULE,
-                    "--server-url",
-                    server.url,
-                ] + line.split()
-                done = subprocess.run(command, capture_output=True, timeout=PATIENCE_SECONDS)
-                self.assertEqual((done.returncode, done.stdout, done.stderr), ending)
+                shell = ["sh", "-c", '"$@" ' + closed, "sh", sys.executable, "-W", "error", "-X", "dev", MODULE]
+                ended = self.run_apart(*["--server-url", server.url] + line.split(), command=shell)
+                self.assertEqual(ended[:2], (status, output))
+                self.assertRegex(ended[2], complaints)
+                self.assertNotIn(b"Traceback", ended[2])
 
     def test_a_log_that_nobody_reads_keeps_nothing_from_being_sent(self):
         with ScriptedServer([expect, answer(b'{"success":true}')]) as server:
             reader, writer = os.pipe()
             os.close(reader)
-            command = [sys.executable, MODULE, "--server-url", server.url, "--verbose", "cache_set", "key=k", "value=v"]
-            done = subprocess.run(command, stdout=subprocess.PIPE, stderr=writer, timeout=PATIENCE_SECONDS)
+            line = ["--server-url", server.url, "--verbose", "cache_set", "key=k", "value=v"]
+            status, output, _ = self.run_apart(*line, stderr=writer)
             os.close(writer)
-        self.assertEqual((done.returncode, done.stdout, len(server.requests)), (0, b'{"success": true}\n', 1))
+        self.assertEqual((status, output, len(server.requests)), (0, b'{"success": true}\n', 1))
+
+
+class HelpTest(CommandLineCase):
+    def test_help_is_short_and_names_all_that_can_be_typed(self):
+        status, output, complaints = self.run_apart("--help", environment={"COLUMNS": "80"})
+        self.assertEqual((status, complaints), (0, b""))
+        lines = output.decode().splitlines()
+        self.assertLessEqual(len(lines), 40)
+        self.assertLessEqual(max(map(len, lines)), 80)
+        output = " ".join(output.decode().split())
+        for words in [operation.name for operation in OPERATIONS] + [
+            "name=text",
+            "name:=JSON",
+            "@FILE",
+            "@-",
+            "AEROSTACK_API_KEY",
+            "AEROSTACK_SERVER_URL",
+            "--server-url",
+            "--local",
+            "--key-file",
+            "--timeout",
+            "--field",
+            "--table",
+            "--verbose",
+            "--version",
+        ]:
+            self.assertIn(words, output)
+        for status in ("0", "1", "2", "3", "4", "130"):
+            self.assertRegex(output, r"(?i)(status|exit).*\b%s\b" % status)
+        self.assertNotIn("--retries", output)
+
+    def test_help_of_each_operation_names_its_fields(self):
+        for operation in OPERATIONS:
+            with self.subTest(operation.name):
+                status, output, complaints = self.run_here(operation.name, "--help")
+                self.assertEqual((status, complaints), (0, ""))
+                self.assertLessEqual(len(output.splitlines()), 40)
+                for field in dataclasses.fields(operation.request_type):
+                    lines = re.findall(r"(?m)^ +%s\b.*$" % field.name, output)
+                    optional = field.default is not dataclasses.MISSING
+                    self.assertIn(optional, ["optional" in line for line in lines], lines)
+
+    def test_help_of_each_operation_shows_one_example_that_works(self):
+        with local_platform().LocalPlatform() as platform:
+            os.environ["AEROSTACK_SERVER_URL"] = platform.url
+            self.assertEqual(self.run_here("db_query", "sql=CREATE TABLE users (id)")[0], 0)
+            for operation in sorted(OPERATIONS, key=lambda operation: operation.name, reverse=True):  # sign up, then in
+                with self.subTest(operation.name):
+                    output = self.run_here(operation.name, "--help")[1]
+                    found = re.findall(r"(?mi)^examples?:\s*(.*)$", output)
+                    self.assertEqual(len(found), 1, output)
+                    line = shlex.split(found[0].partition(operation.name)[2])
+                    for text in line:
+                        if text.startswith("service_name="):
+                            platform.register_service(text.partition("=")[2], lambda data: data)
+                        source = re.match(r"\w+(:?=)@(\w\S*)$", text)
+                        if source:
+                            content = (
+                                b'[{"role": "user", "content": "Hello"}]'
+                                if source.group(1) == ":="
+                                else b"horse battery"
+                            )
+                            os.makedirs(os.path.dirname(source.group(2)) or ".", exist_ok=True)
+                            self.write(source.group(2), content)
+                    status, _, complaints = self.run_here(operation.name, *line, stdin=b"horse battery")
+                    self.assertEqual((status, complaints), (0, ""), line)
+
+    def test_the_program_is_called_what_it_was_called(self):
+        shutil.copy(MODULE, "aero.py")
+        with open("aerostack", "w") as script:  # as an installer writes it
+            script.write("#!%s\nimport sys\nsys.path[:0] = [%r]\n" % (sys.executable, os.path.dirname(MODULE)))
+            script.write("import aerostack_lite\nsys.exit(aerostack_lite.%s())\n" % installed_command().__name__)
+        os.chmod("aerostack", 0o755)
+        os.mkdir("bin")
+        for name, command in (
+            ("aerostack_lite.py", [sys.executable, MODULE]),
+            ("aero.py", [sys.executable, "aero.py"]),
+            ("aerostack", [sys.executable, "aerostack"]),
+            ("aero", [sys.executable, "-m", "aero"]),
+            ("aerostack_lite", [sys.executable, "-m", "aerostack_lite"]),
+        ):
+            python_path = {"PYTHONPATH": os.pathsep.join([os.getcwd(), os.path.dirname(MODULE)])}
+            with self.subTest(command[1:]):
+                line = ["--help"] if name == "aero.py" else ["cache_get", "--help"]
+                status, output, _ = self.run_apart(*line, command=command, environment=python_path)
+                self.assertEqual(status, 0)
+                usage = re.match(r"usage: (.*?) (\[|OPERATION|cache_get|name)", output.decode()).group(1)
+                self.assertRegex(usage, r"(^|[ /])%s(\.py)?$" % re.escape(name))
+                status, _, complaints = self.run_apart("cache_get", "key", command=command, environment=python_path)
+                self.assertEqual(status, 2)
+                self.assertRegex(
+                    complaints.decode(), r"(?m)^(python\S* -m )?%s(\.py)?( cache_get)?: " % re.escape(name)
+                )
 
     def test_the_status_is_the_program_s_too(self):
         with ScriptedServer(repeat(expect, answer(status="400 No"))) as server:
             os.environ["AEROSTACK_SERVER_URL"] = server.url
             self.assertEqual(self.run_apart("cache_get", "key=k")[0], 1)
-            found = subprocess.run(
-                [sys.executable, "-m", "aerostack_lite", "cache_get", "key=k"],
-                stderr=subprocess.PIPE,
-                timeout=PATIENCE_SECONDS,
-                cwd=os.path.dirname(MODULE),
-            )
-            self.assertEqual(found.returncode, 1)
+            module = [sys.executable, "-m", "aerostack_lite"]
+            self.assertEqual(self.run_apart("cache_get", "key=k", command=module, cwd=os.path.dirname(MODULE))[0], 1)
 
-
-class HelpTest(CommandLineCase):
-    def test_help_names_all_operations_and_how_it_ends(self):
-        status, output, _ = self.run_here("--help")
-        self.assertEqual(status, 0)
-        for word in [operation.name for operation in OPERATIONS] + [
-            "name:=JSON",
-            "AEROSTACK_API_KEY",
-            "--key-file",
-            "3 no answer",
-        ]:
-            self.assertIn(word, output)
-
-    def test_help_of_each_operation_shows_its_fields_and_an_example_that_works(self):
-        self.write("a.jpg", b"picture")
-        self.write("password.txt", b"correct horse\n")
-        with local_platform().LocalPlatform() as platform:
-            platform.register_service("resize", lambda data: data)
-            os.environ["AEROSTACK_SERVER_URL"] = platform.url
-            self.assertEqual(self.run_here("db_query", "sql=CREATE TABLE users (id)")[0], 0)
-            for operation in sorted(OPERATIONS, key=lambda operation: operation.name, reverse=True):  # sign up, then in
-                with self.subTest(operation.name):
-                    status, output, _ = self.run_here(operation.name, "--help")
-                    self.assertEqual(status, 0)
-                    for field in operation.request_type._fields():
-                        optional = ", optional" if field.default is None else ""
-                        self.assertRegex(output, r"(?m)^  %s +\w.*%s$" % (field.name, optional))
-                    example = re.search(r"(?m)^example:\n  (.*)$", output).group(1)
-                    status, _, complaints = self.run_here(*shlex.split(example))
-                    self.assertEqual((status, complaints), (0, ""))
-
-    def test_version_and_hash_are_a_line_each(self):
+    def test_version_and_checksum_are_a_line_each(self):
         with open(MODULE, "rb") as file:
             digest = hashlib.sha256(file.read()).hexdigest()
         said = "aerostack_lite %s\nsha256 %s\n" % (aerostack_lite.__version__, digest)
         status, output, complaints = self.run_apart("--version")
         self.assertEqual((status, output.decode(), complaints), (0, said, b""))
 
-    def test_the_version_of_a_file_that_was_piped_in_has_no_hash(self):
+    def test_the_version_of_a_file_that_was_piped_in_has_no_checksum(self):
         with open(MODULE, "rb") as file:
-            done = subprocess.run(
-                [sys.executable, "-", "--version"], stdin=file, stdout=subprocess.PIPE, timeout=PATIENCE_SECONDS
-            )
-        self.assertEqual(
-            (done.returncode, done.stdout.decode()), (0, "aerostack_lite %s\n" % aerostack_lite.__version__)
-        )
+            status, output, _ = self.run_apart("--version", command=[sys.executable, "-"], stdin=file)
+        self.assertEqual((status, output.decode()), (0, "aerostack_lite %s\n" % aerostack_lite.__version__))
 
 
 class VerboseTest(CommandLineCase):
     def test_each_attempt_is_told_on_standard_error_without_secrets(self):
-        with ScriptedServer(repeat(expect, answer(b'{"token":"t-very-secret-token"}', "Set-Cookie: c=1"))) as server:
-            self.write("password.txt", b"p-very-secret-password\n")
-            status, output, complaints = self.run_here(
-                "auth_signin",
-                "email=a@b.c",
-                "password=@password.txt",
-                "--verbose",
-                "--field",
-                "token",
-                "--server-url",
-                server.url,
-            )
+        self.write("password.txt", b"p-very-secret-password\n")
+        busy = answer(b"", "Retry-After: 0.01", status="503 Busy")
+        with ScriptedServer(
+            [expect, busy, expect, answer(b'{"token":"t-very-secret-token"}', "Set-Cookie: c=1")]
+        ) as server:
+            line = ["auth_signin", "email=a@b.c", "password=@password.txt", "--verbose", "--field", "token"]
+            status, output, complaints = self.run_here(*line + ["--server-url", server.url])
         self.assertEqual((status, output), (0, "t-very-secret-token\n"))
-        for word in ("/auth/signin", "auth_signin", "200", "Attempt: 1", "Milliseconds"):
+        for word in ("/auth/signin", "auth_signin", "503", "200"):
             self.assertIn(word, complaints)
         for secret in (KEY, "p-very-secret-password", "t-very-secret-token", "c=1"):
             self.assertNotIn(secret, complaints)
@@ -521,7 +921,7 @@ class TerminalTest(CommandLineCase):
     )
 
     def run_on_a_terminal(self, *arguments, **settings):
-        """(status, everything that the terminal showed). `types` is typed once `after` was shown."""
+        """(status, all that the terminal showed). `types`: pairs of what is waited for and what is typed then."""
         master, slave = os.openpty()
         program = subprocess.Popen(
             [sys.executable, "-c", self.START, MODULE] + list(arguments),
@@ -529,13 +929,17 @@ class TerminalTest(CommandLineCase):
             stdout=settings.get("stdout", slave),
             stderr=slave,
             start_new_session=True,
+            env=dict(os.environ, **settings.get("environment", {})),
         )
         os.close(slave)
         killer = threading.Timer(PATIENCE_SECONDS, program.kill)
         killer.start()
-        shown, types = b"", settings.get("types")
+        shown, waiting = b"", list(settings.get("types", []))
         try:
             while True:
+                for prompt, text in [pair for pair in waiting if pair[0] in shown]:
+                    waiting.remove((prompt, text))
+                    os.write(master, text)
                 try:
                     piece = os.read(master, 4096)
                 except OSError:  # Linux says so when the last program has left the terminal
@@ -543,10 +947,7 @@ class TerminalTest(CommandLineCase):
                 if not piece:
                     break
                 shown += piece
-                if types and settings["after"] in shown:
-                    os.write(master, types)
-                    types = None
-            return program.wait(), shown.decode().replace("\r\n", "\n")
+            return program.wait(), shown.decode(settings.get("encoding", "utf-8")).replace("\r\n", "\n")
         finally:
             killer.cancel()
             os.close(master)
@@ -554,30 +955,95 @@ class TerminalTest(CommandLineCase):
     def test_the_key_is_asked_for_and_not_echoed(self):
         os.environ["AEROSTACK_API_KEY"] = ""
         with ScriptedServer([expect, answer(b'{"exists":true}')]) as server:
-            status, shown = self.run_on_a_terminal(
-                "cache_get", "key=k", "--server-url", server.url, after=b"key: ", types=b"typed-secret-key\n"
-            )
+            line = ["cache_get", "key=k", "--server-url", server.url]
+            status, shown = self.run_on_a_terminal(*line, types=[(b"key: ", b"typed-secret-key\n")])
             self.assertEqual(status, 0, shown)
             self.assertEqual(header(server.requests[0], "X-Aerostack-Key"), ["typed-secret-key"])
         self.assertNotIn("typed-secret-key", shown)
         self.assertTrue(shown.endswith('{\n  "exists": true\n}\n'), shown)
 
-    def test_an_end_of_file_instead_of_a_key_is_no_traceback(self):
+    def test_a_password_is_asked_for_and_not_echoed(self):
+        with ScriptedServer(repeat(expect, answer(b'{"token":"t"}'))) as server:
+            for operation in ("auth_signin", "auth_signup"):
+                line = [operation, "email=a@b.c", "password=@-", "--field", "token", "--server-url", server.url]
+                typed = "typed s\u00e4cret "
+                with self.subTest(operation):
+                    status, shown = self.run_on_a_terminal(
+                        *line, types=[(b"assword", typed.encode() + b"\n")], environment={"LC_ALL": "C.UTF-8"}
+                    )
+                    self.assertEqual(status, 0, shown)
+                    self.assertEqual(json.loads(server.requests[-1].partition(b"\r\n\r\n")[2])["password"], typed)
+                    self.assertNotIn("cret", shown)
+                    self.assertTrue(shown.endswith("\nt\n"), shown)
+
+    def test_a_password_is_asked_for_though_the_output_goes_elsewhere(self):
+        with ScriptedServer([expect, answer(b'{"token":"t"}')]) as server, open("out", "wb") as output:
+            line = ["auth_signin", "email=a@b.c", "password=@-", "--server-url", server.url]
+            status, shown = self.run_on_a_terminal(*line, types=[(b"assword", b"typed-secret\n")], stdout=output)
+            self.assertEqual(status, 0, shown)
+            self.assertEqual(json.loads(server.requests[0].partition(b"\r\n\r\n")[2])["password"], "typed-secret")
+        with open("out") as output:
+            self.assertEqual(json.load(output), {"token": "t"})
+        self.assertNotIn("typed-secret", shown)
+
+    def test_key_and_password_are_both_asked_for(self):
         os.environ["AEROSTACK_API_KEY"] = ""
-        status, shown = self.run_on_a_terminal("cache_get", "key=k", after=b"key: ", types=b"\x04")
-        self.assertEqual(status, 2, shown)
-        self.assertNotIn("Traceback", shown)
+        with ScriptedServer([expect, answer(b'{"token":"t"}')]) as server:
+            line = ["auth_signin", "email=a@b.c", "password=@-", "--server-url", server.url]
+            types = [(b"key: ", b"typed-secret-key\n"), (b"assword", b"typed-secret-password\n")]
+            status, shown = self.run_on_a_terminal(*line, types=types)
+            self.assertEqual(status, 0, shown)
+            self.assertEqual(header(server.requests[0], "X-Aerostack-Key"), ["typed-secret-key"])
+            self.assertIn(b'"typed-secret-password"', server.requests[0])
+        self.assertNotIn("typed-secret", shown)
+
+    def test_a_password_typed_as_json_is_not_echoed_either(self):
+        with ScriptedServer([expect, answer(b'{"token":"t"}')]) as server:
+            line = ["auth_signin", "email=a@b.c", "password:=@-", "--server-url", server.url]
+            _, shown = self.run_on_a_terminal(*line, types=[(b"assword", b'"typed-secret"\n\x04')])
+        self.assertNotIn("typed-secret", shown)
+
+    def test_a_field_is_typed_at_the_terminal_until_its_end(self):
+        with ScriptedServer([expect, answer(b'{"count":1}')]) as server:
+            line = ["db_query", "sql=@-", "--server-url", server.url]
+            status, shown = self.run_on_a_terminal(*line, types=[(b"", b"SELECT 2\n\x04")])
+            self.assertEqual(status, 0, shown)
+            self.assertEqual(json.loads(server.requests[0].partition(b"\r\n\r\n")[2]), {"sql": "SELECT 2\n"})
+
+    def test_an_end_of_file_instead_of_a_secret_is_no_traceback(self):
+        for line in (["cache_get", "key=k"], ["auth_signin", "email=a@b.c", "password=@-"]):
+            os.environ["AEROSTACK_API_KEY"] = "" if line[0] == "cache_get" else KEY
+            with self.subTest(line):
+                status, shown = self.run_on_a_terminal(*line, types=[(b"key: ", b"\x04"), (b"assword", b"\x04")])
+                self.assertEqual(status, 2, shown)
+                self.assertNotIn("Traceback", shown)
+
+    def test_ctrl_c_instead_of_a_secret_is_130(self):
+        for line in (["cache_get", "key=k"], ["auth_signin", "email=a@b.c", "password=@-"]):
+            os.environ["AEROSTACK_API_KEY"] = "" if line[0] == "cache_get" else KEY
+            with self.subTest(line):
+                status, shown = self.run_on_a_terminal(*line, types=[(b"key: ", b"\x03"), (b"assword", b"\x03")])
+                self.assertEqual(status, 130, shown)
+                self.assertNotIn("Traceback", shown)
+
+    def test_json_parses_on_a_terminal_of_few_characters(self):
+        body = '{"exists":true,"value":"\u00e9 \u2713 \U0001f600"}'.encode()
+        with ScriptedServer(repeat(expect, answer(body))) as server:
+            line = ["cache_get", "key=k", "--server-url", server.url]
+            for encoding, locale in (("cp437", {"PYTHONIOENCODING": "cp437:strict"}), ("ascii", ASCII_LOCALE)):
+                with self.subTest(encoding):
+                    status, shown = self.run_on_a_terminal(*line, environment=locale, encoding=encoding)
+                    self.assertEqual((status, json.loads(shown)), (0, json.loads(body.decode())))
 
     def test_an_answer_starts_a_line_of_its_own_after_progress_without_an_end(self):
         os.mkfifo("pipe")
-        writer = threading.Thread(target=self.write, args=("pipe", b"hello"))
+        writer = threading.Thread(target=self.write, args=("pipe", b"hello"), daemon=True)
         writer.start()
         with ScriptedServer([expect, answer(b'{"url":"u"}')]) as server:
-            shown = self.run_on_a_terminal(
-                "storage_upload", "key=a", "file=@pipe", "--field", "url", "--server-url", server.url
-            )
-        writer.join()
-        self.assertRegex(shown[1], r"\r0\.0 MiB\nu\n$")
+            line = ["storage_upload", "key=a", "file=@pipe", "--field", "url", "--server-url", server.url]
+            shown = self.run_on_a_terminal(*line)
+        writer.join(PATIENCE_SECONDS)
+        self.assertRegex(shown[1], r"\r[^\n%]*0\.0 MiB *\nu\n$")
 
     def test_an_upload_shows_its_progress_on_a_terminal_only(self):
         self.write("a.bin", bytes(1_000_000))
@@ -585,26 +1051,25 @@ class TerminalTest(CommandLineCase):
         with ScriptedServer(repeat(expect, answer(b'{"url":"u"}'))) as server:
             status, shown = self.run_on_a_terminal(*upload + [server.url])
             self.assertEqual(status, 0)
-            self.assertRegex(shown, r"\r\[#+\.*\] +\d+ %.*\r\[#+\] 100 %  1\.0 MiB\nu\n$")
+            self.assertRegex(shown, r"\r[^\r\n]*\b\d\d? %[^\n]*\r[^\r\n]*\b100 %[^\r\n]*\nu\n$")
             self.assertEqual(self.run_apart(*upload + [server.url]), (0, b"u\n", b""))
 
     def test_an_error_starts_a_line_of_its_own_after_a_progress_bar_that_stopped(self):
-        self.write("a.bin", bytes(4_000_000))
+        with open("a.bin", "wb") as file:
+            file.truncate(64 << 20)  # more than the sockets hold
 
         def refuse(peer):
             peer.read(600_000)
-            peer.send(
-                answer(b'{"code":"VALIDATION_ERROR","message":"too large"}', "Connection: close", status="413 Large")
-            )
+            problem = b'{"code":"VALIDATION_ERROR","message":"too large"}'
+            peer.send(answer(problem, "Connection: close", status="413 Large"))
             while True:
                 peer._receive()
 
         with ScriptedServer([refuse]) as server:
-            status, shown = self.run_on_a_terminal(
-                "storage_upload", "key=a.bin", "file=@a.bin", "--server-url", server.url
-            )
+            line = ["storage_upload", "key=a.bin", "file=@a.bin", "--server-url", server.url]
+            status, shown = self.run_on_a_terminal(*line)
         self.assertEqual(status, 1)
-        self.assertRegex(shown, r"\naerostack_lite: [^\n]*too large[^\n]*\n$")
+        self.assertRegex(shown, r"\naerostack_lite[^\n]*too large[^\n]*\n$")
 
 
 if __name__ == "__main__":

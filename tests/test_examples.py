@@ -1,5 +1,6 @@
 """Every example, as a newcomer runs it: from an empty folder, with nothing installed."""
 
+import importlib.util
 import os
 import re
 import signal
@@ -7,16 +8,17 @@ import subprocess
 import unittest
 
 from tests.newcomer import COMPANY_CA, EXAMPLES, PATIENCE_SECONDS, NewcomerTestCase
-from tests.scripted_server import ScriptedServer, answer, expect, header, repeat
+from tests.scripted_server import ScriptedServer, answer, close, expect, header, repeat
 
 FILES = sorted(name for name in os.listdir(EXAMPLES) if name.endswith((".py", ".sh")))
 PROGRAMS = {"local_platform.py", "quickstart.py"}  # all others are for reading first
+MAX_LINES = 60
+HAS_OPENTELEMETRY = importlib.util.find_spec("opentelemetry") is not None
 
 
 class ExamplesTest(NewcomerTestCase):
     def run_python(self, *command, **settings):
-        environment = dict(settings.pop("environment", {}), PYTHONPATH=".")
-        return self.newcomer.run("python3", *command, environment=environment, **settings)
+        return self.newcomer.run("python3", *command, **settings)
 
     def test_each_is_run_here(self):
         for name in FILES:
@@ -31,9 +33,19 @@ class ExamplesTest(NewcomerTestCase):
             with self.subTest(name), open(os.path.join(EXAMPLES, name), encoding="utf-8") as file:
                 lines = [line for line in file.read().splitlines() if not line.startswith("#!")]
                 self.assertRegex(lines[0], r'^(#|""")\s?[A-Z].*[.:]$')
+                command = ("python3 examples/" if name.endswith(".py") else "sh examples/") + name
+                self.assertIn(command, "\n".join(lines[:6]))
                 if name not in PROGRAMS:
-                    self.assertLess(len(lines), 40)
-                    self.assertRegex(lines[1], r"^(# )?Run: .*" + re.escape(name))
+                    self.assertLess(len(lines), MAX_LINES)
+
+    def test_each_program_runs_without_a_key_as_a_newcomer_types_it(self):
+        for name in FILES:
+            if name.endswith(".py") and name not in PROGRAMS | {"tracing.py"}:
+                with self.subTest(name):
+                    nothing = {"AEROSTACK_API_KEY": "", "AEROSTACK_SERVER_URL": ""}
+                    status, output, complaints = self.run_python("examples/" + name, environment=nothing)
+                    self.assertEqual((status, complaints), (0, ""), output)
+                    self.assertNotEqual(output, "")
 
     def test_quickstart_walks_through_the_nine_operations_twice(self):
         status, output, complaints = self.newcomer.run(
@@ -114,12 +126,14 @@ class ExamplesTest(NewcomerTestCase):
         status, output, complaints = self.run_python("examples/handle_errors.py")
         self.assertEqual((status, complaints), (0, ""))
         for expected in (
-            r"well: +1 rows",
+            r"all is well: +1 rows",
+            r"misspelled field: +correct the call: ",
             r"did you mean 'params'",
-            r"no key: +the API says no: .*is the key right",
-            r"bad SQL: +the API says no: near",
-            r"wrong path: +an answer of no use, status 404",
-            r"nobody there: +no answer after 1 attempts; it was not carried out",
+            r"wrong key: +the API refuses: .*is the key right",
+            r"bad SQL: +the API refuses: near",
+            r"wrong path: +the server returned an error, status 404",
+            r"too little time: +too slow: ",
+            r"nobody there: +no response after 1 attempts; the request was not carried out",
         ):
             self.assertRegex(output, expected)
 
@@ -153,7 +167,7 @@ class ExamplesTest(NewcomerTestCase):
                 environment={"AEROSTACK_SERVER_URL": "https://aerostack.test/v1"},
             )
             self.assertEqual((status, proxy.connections), (1, 1))
-        self.assertRegex(complaints, "^The proxy did not let us through: .*407")
+        self.assertRegex(complaints, "^The proxy refused: .*407")
         self.assertNotIn("sekret", complaints)
         self.assertNotIn("Traceback", complaints)
 
@@ -172,7 +186,7 @@ class ExamplesTest(NewcomerTestCase):
             repeat(expect, answer(b'{"code":"AUTH_INVALID_KEY","message":"no"}', status="401 No"))
         ) as server:
             for expected, words, environment in (
-                (1, "The API refused", {"KEY_FILE": "key", "AEROSTACK_SERVER_URL": server.url}),
+                (1, "The API returned an error", {"KEY_FILE": "key", "AEROSTACK_SERVER_URL": server.url}),
                 (2, "set up wrong", {"KEY_FILE": "empty"}),
                 (2, "set up wrong", {"KEY_FILE": "nowhere"}),
             ):
@@ -183,26 +197,79 @@ class ExamplesTest(NewcomerTestCase):
                     self.assertEqual((status, output), (expected, ""))
                     self.assertIn(words, complaints)
 
-    def test_lambda_handler_reads_its_key_from_the_environment_and_keeps_its_client(self):
-        program = """if True:
-            from examples.lambda_handler import handler, in_time, sdk
-            class Context:
-                def __init__(self, left_ms): self.get_remaining_time_in_millis = lambda: left_ms
-            event = {"key": "lambda", "sql": "SELECT 1 AS one"}
-            print(handler(event, Context(3000)), handler(event, Context(3000)), sdk.sdk_configuration.client)
-            print(in_time(Context(3000))["timeout_ms"], in_time(Context(400))["timeout_ms"])
-            print(handler({"key": 5, "sql": ""}, Context(3000))["error"])
-        """
-        status, output, complaints = self.run_python("-c", program)
-        self.assertEqual((status, complaints), (0, ""))
-        calls, deadlines, refusal = output.split("\n", 2)
-        self.assertEqual(
-            calls,
-            "{'rows': [{'one': 1}], 'cached': False} {'rows': [{'one': 1}], 'cached': True} "
-            "<HttpClient: 0 active, 1 idle>",
+    def test_cron_job_says_that_nobody_responded_and_the_next_night_will_do(self):
+        self.newcomer.write("any key\n", "key")
+        with ScriptedServer([expect, close]) as server:
+            status, output, complaints = self.newcomer.run(
+                "sh", "examples/cron_job.sh", environment={"KEY_FILE": "key", "AEROSTACK_SERVER_URL": server.url}
+            )
+        self.assertEqual((status, output), (0, ""))
+        self.assertIn("No response", complaints)
+
+    def test_cron_job_says_that_the_response_could_not_be_written(self):
+        self.newcomer.write("any key\n", "key")
+        status, output, complaints = self.newcomer.sh(
+            "ulimit -f 0; exec sh examples/cron_job.sh", environment={"KEY_FILE": "key"}
         )
-        self.assertEqual(deadlines, "2500 1")
-        self.assertIn("body.key", refusal)
+        self.assertEqual((status, output), (4, ""), complaints)
+        self.assertIn("is the disk full?", complaints)
+
+    LAMBDA = """if True:
+        import sys
+        sys.path[:0] = ["examples", "."]
+        from lambda_handler import handler, in_time, sdk
+        class Context:
+            def __init__(self, left_ms): self.get_remaining_time_in_millis = lambda: left_ms
+        """
+
+    def test_lambda_handler_keeps_its_client_and_heeds_the_time_that_is_left(self):
+        program = """
+        event = {"key": "lambda", "sql": "SELECT 1 AS one"}
+        print(handler(event, Context(3000)), handler(event, Context(3000)), sdk.sdk_configuration.client)
+        print(in_time(Context(3000))["timeout_ms"], in_time(Context(400))["timeout_ms"])
+        """
+        status, output, complaints = self.run_python("-c", self.LAMBDA + program)
+        self.assertEqual((status, complaints), (0, ""))
+        self.assertEqual(
+            output,
+            "{'rows': [{'one': 1}], 'cached': False} {'rows': [{'one': 1}], 'cached': True} "
+            "<HttpClient: 0 active, 1 idle>\n2500 1\n",
+        )
+
+    def test_lambda_handler_logs_an_error_and_raises_it(self):
+        with ScriptedServer([expect, answer(b'{"code":"AUTH_INVALID_KEY","message":"no"}', status="401 No")]) as server:
+            status, output, complaints = self.run_python(
+                "-c",
+                self.LAMBDA + "handler({'key': 'k', 'sql': ''}, Context(3000))",
+                environment={"AEROSTACK_SERVER_URL": server.url},
+            )
+            request_id = header(server.requests[0], "X-Request-ID")[0]
+        self.assertEqual((status, output), (1, ""))
+        self.assertRegex(complaints, r"^.*AUTH_INVALID_KEY.* \(request %s\)\nTraceback " % request_id)
+        self.assertRegex(complaints, r"\n\S*SDKError: .*AUTH_INVALID_KEY.*\n$")
+
+    def test_lambda_handler_asks_the_secret_store_for_its_key_once(self):
+        self.newcomer.write(
+            """if True:
+            class client:
+                def __init__(self, service): print(service)
+                def get_secret_value(self, SecretId):
+                    print(SecretId)
+                    return {"SecretString": "a-key-from-the-store"}
+            """,
+            "boto3.py",
+        )
+        self.addCleanup(os.unlink, self.newcomer.path("boto3.py"))
+        with ScriptedServer(repeat(expect, answer(b'{"exists":true,"value":1}'))) as server:
+            status, output, complaints = self.run_python(
+                "-c",
+                self.LAMBDA + "for _ in range(3): print(handler({'key': 'k', 'sql': ''}, Context(3000)))",
+                environment={"AEROSTACK_SERVER_URL": server.url, "AEROSTACK_SECRET_ID": "prod/aerostack"},
+            )
+            keys = {tuple(header(request, "X-Aerostack-Key")) for request in server.requests}
+        self.assertEqual((status, complaints), (0, ""))
+        self.assertEqual(output, "secretsmanager\nprod/aerostack\n" + 3 * "{'rows': 1, 'cached': True}\n")
+        self.assertEqual(keys, {("a-key-from-the-store",)})
 
     def test_many_at_once_keeps_the_order(self):
         status, output, complaints = self.run_python("examples/many_at_once.py")
@@ -215,6 +282,25 @@ class ExamplesTest(NewcomerTestCase):
         self.assertEqual((status, complaints), (0, ""))
         self.assertRegex(output, r"100 %.*\n")
         self.assertRegex(output, r"Stored at http://\S+/movie\.mp4\n$")
+
+    def test_tracing_says_what_to_install(self):
+        status, output, complaints = self.run_python("-S", "examples/tracing.py")
+        self.assertEqual((status, output), (1, ""))
+        self.assertEqual(complaints, "pip install opentelemetry-sdk opentelemetry-instrumentation-urllib\n")
+
+    @unittest.skipUnless(HAS_OPENTELEMETRY, "needs OpenTelemetry")
+    def test_tracing_shows_a_span_for_each_call(self):
+        with ScriptedServer(repeat(expect, answer(b'{"exists":true,"value":"hello"}'))) as server:
+            environment = {"AEROSTACK_SERVER_URL": server.url}
+            status, output, complaints = self.run_python("examples/tracing.py", environment=environment)
+            parents = [header(request, "traceparent") for request in server.requests]
+        self.assertEqual((status, complaints), (0, ""))
+        spans = [line for line in output.splitlines() if re.match("POST .*200", line)]
+        self.assertEqual(len(spans), 2, output)
+        self.assertIn("/cache/set", spans[0])
+        self.assertIn("/cache/get", spans[1])
+        self.assertRegex(output, r"(?m)^hello$")
+        self.assertEqual([len(parent) for parent in parents], [1, 1])
 
 
 if __name__ == "__main__":

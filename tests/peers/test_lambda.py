@@ -109,21 +109,23 @@ class LambdaTest(unittest.TestCase):
             LAMBDA_TASK_ROOT=newcomer.path("task"),
             TZ=":UTC",
         )
-        program = subprocess.Popen(
-            [sys.executable, "-m", "awslambdaric", "lambda_handler.handler"],
-            cwd=newcomer.path("task"),
-            env=environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+        self.log = newcomer.path("log")
+        with open(self.log, "wb") as log:
+            program = subprocess.Popen(
+                [sys.executable, "-m", "awslambdaric", "lambda_handler.handler"],
+                cwd=newcomer.path("task"),
+                env=environment,
+                stdout=log,
+                stderr=log,
+            )
         self.addCleanup(program.wait)
         self.addCleanup(program.kill)
 
-        def invoke(event, seconds=10):
+        def invoke(event, seconds=10, ends_as="response"):
             started = time.time()
             api.invocations.put((event, seconds))
             kind, result, ended = api.results.get(timeout=PATIENCE_SECONDS)
-            self.assertEqual(kind, "response", result)
+            self.assertEqual(kind, ends_as, result)
             return result, ended - started
 
         return invoke
@@ -149,17 +151,21 @@ class LambdaTest(unittest.TestCase):
             self.assertEqual(
                 invoke({"key": "k", "sql": ""})[0], {"rows": 1, "cached": True}
             )  # the container is warm now
-            result, seconds = invoke({"key": "k", "sql": ""}, seconds=0.8)
-            self.assertIn("timed out", result["error"])
-            self.assertRegex(result["request_id"], "^[0-9a-f]{32}$")
+            result, seconds = invoke({"key": "k", "sql": ""}, seconds=0.8, ends_as="error")
+            self.assertEqual(result["errorType"], "ReadTimeout")
+            self.assertIn("timed out", result["errorMessage"])
             self.assertLess(seconds, 0.8)
 
-    def test_what_the_api_refuses_is_the_function_s_answer(self):
+    def test_what_the_api_refuses_is_logged_and_fails_the_invocation(self):
         with ScriptedServer(
             repeat(expect, answer(b'{"code":"AUTH_INVALID_KEY","message":"who are you"}', status="401 No"))
         ) as server:
-            result, _ = self.start(server)({"key": "k", "sql": ""})
-            self.assertIn("who are you", result["error"])
+            result, _ = self.start(server)({"key": "k", "sql": ""}, ends_as="error")
+            request_id = header(server.requests[0], "X-Request-ID")[0]
+        self.assertEqual(result["errorType"], "SDKError")
+        self.assertIn("who are you", result["errorMessage"])
+        with open(self.log, encoding="utf-8") as log:
+            self.assertRegex(log.read(), r"who are you.*\(request %s\)" % request_id)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 From the command line (--help tells the rest):
 
-    python3 examples/local_platform.py --port 8787 --data ./aerostack-data
+    python3 examples/local_platform.py --port 8787
 
 Inside a test:
 
@@ -14,14 +14,11 @@ Inside a test:
         platform.advance(61)                                                             # no need to sleep
         sdk.cache.cache_get(key="greeting").exists                                       # False
 
-Nothing is canned: SQL runs in SQLite, entries expire, jobs run, passwords are hashed, uploads are served at the
-URL that the upload returned. Without a data folder everything is in memory; with one it outlives the process:
+No answer is canned: SQL runs in SQLite, entries expire, jobs run, passwords are hashed, uploads are served at the
+URL that the upload returned. Everything is in memory, long uploads in temporary files, until the platform is closed.
 
-    database.sqlite3    what your SQL made
-    platform.sqlite3    accounts, cache, jobs, the index of uploads, the secret that signs tokens
-    files/              the uploads, each named by the hash of its key
-
-It is a workbench, not a production server: it listens on loopback only, unless told.
+It is not made for production. Unless told otherwise it listens on loopback only, and answers only requests that are
+addressed to loopback: a web page cannot reach it under a name of its own (DNS rebinding).
 """
 
 from __future__ import annotations
@@ -29,22 +26,28 @@ from __future__ import annotations
 import base64
 import collections
 import contextlib
+import dataclasses
+import functools
 import hashlib
+import heapq
 import hmac
 import io
+import ipaddress
 import json
 import math
+import mmap
 import os
 import re
 import socket
 import socketserver
 import sqlite3
 import sys
+import tempfile
 import threading
 import time
 import traceback
 from http import HTTPStatus
-from typing import Any, BinaryIO, Callable, Deque, Dict, Iterable, Iterator, List, NamedTuple, Optional, Tuple, Union
+from typing import Any, Callable, Deque, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
 from urllib.parse import quote, unquote, urlsplit
 
 __all__ = ["ApiError", "Job", "LocalPlatform"]
@@ -56,77 +59,67 @@ FILES_PATH = "/v1/storage/files/"  # where uploads are served
 TOKEN_SECONDS = 24 * 60 * 60
 AI_TIMEOUT_SECONDS = 60
 CLOSE_SECONDS = 5  # how long close() waits for a function that is still running
-LINGER_SECONDS = 2  # how long a client may go on sending a body that was refused
-PIECE_BYTES = 256 * 1024  # read and written at a time, whatever the size of a file
-HEAD_BYTES = 64 * 1024  # a request's head; a text field of an upload; a refused body that is worth skipping
+LINGER_SECONDS = 2  # how long a client may go on sending a request that was refused
+HEAD_BYTES = 64 * 1024  # of a request, of a part of a form
+JSON_BYTES = 16 * 1024 * 1024  # of a request's body
+MEMORY_BYTES = 4 * 1024 * 1024  # a longer body waits in a temporary file
+ROWS_BYTES = 32 * 1024 * 1024  # of all rows that a query returns
+DATABASE_PAGES = 256 * 1024  # of 4 KiB each
+PROGRESS_STEPS = 50000  # of SQLite's virtual machine, between two looks at the clock: a few milliseconds
 
 
+@dataclasses.dataclass(eq=False)
 class LocalPlatform:
-    """The platform. Start it with `with`, or with start() and close().
+    """The platform. Start it with `with`, or with start() and close()."""
 
-    Any key is good, unless `key` names the only good one. `rate_limit` is in requests a second. `ai_url` is the
-    base URL of an OpenAI-compatible server, such as "http://localhost:11434/v1", and `ai_key` the key for it.
-    """
+    port: int = 0  # 0 means any free one
+    host: str = "127.0.0.1"
+    allow_remote: bool = False  # let `host` be an address that other machines can reach
+    allowed_hosts: Sequence[str] = ()  # names by which clients may address it, beside `host`, localhost and 127.0.0.1
+    key: Optional[str] = dataclasses.field(default=None, repr=False)  # the only good key; without it, any key is good
+    ai_url: Optional[str] = None  # an OpenAI-compatible server for chat, such as "http://localhost:11434/v1"
+    ai_key: Optional[str] = dataclasses.field(default=None, repr=False)
+    rate_limit: Optional[int] = None  # requests a second; those above it are answered with 429
+    max_query_seconds: float = 10.0
+    verbose: bool = False  # write a line for each request, and tracebacks, to standard error
 
-    def __init__(
-        self,
-        port: int = 0,
-        host: str = "127.0.0.1",
-        data: Union[str, os.PathLike[str], None] = None,
-        key: Optional[str] = None,
-        ai_url: Optional[str] = None,
-        rate_limit: Optional[int] = None,
-        *,
-        ai_key: Optional[str] = None,
-        allow_remote: bool = False,
-        max_json_bytes: int = 16 * 1024 * 1024,
-        verbose: bool = False,
-    ) -> None:
-        if rate_limit is not None and rate_limit < 1:
+    def __post_init__(self) -> None:
+        if self.rate_limit is not None and self.rate_limit < 1:
             raise ValueError("rate_limit must be at least 1")
-        self._host, self._port, self._allow_remote = host, port, allow_remote
-        self._folder = None if data is None else os.fspath(data)
-        self._key, self._max_json_bytes, self._verbose = key, max_json_bytes, verbose
-        self._recent: Deque[float] = collections.deque(maxlen=rate_limit or 0)  # when the last requests came
-        self._recent_lock = threading.Lock()
-        self._functions: Dict[str, Function] = {}
+        self._chat = _Chat(self.ai_url, self.ai_key)
+        self._services: Dict[str, Function] = {}
         self._handlers: Dict[str, Function] = {}
-        self._chat = _Chat(ai_url, ai_key)
-        self._ahead = 0.0
+        self._recent: Deque[float] = collections.deque(maxlen=self.rate_limit or 0)  # when the last requests came
+        self._recent_lock = threading.Lock()
+        self._seconds_ahead = 0.0
         self._running: Optional[contextlib.ExitStack] = None
 
     def start(self) -> LocalPlatform:
         if self._running is not None:
             raise RuntimeError("This platform is running already")
-        if self._folder is not None:
-            os.makedirs(self._path("files"), exist_ok=True)
         with contextlib.ExitStack() as stack:
-            store = stack.enter_context(_Sqlite(self._path("platform.sqlite3"), _TABLES))
-            database = stack.enter_context(_Sqlite(self._path("database.sqlite3")))
-            cache = _Cache(store, self._now)
-            self._accounts = _Accounts(store, self._now)
-            self._storage = _Storage(store, None if self._folder is None else self._path("files"))
-            self._queue = _Queue(store, self._now, self._handlers)
-            stack.callback(self._queue.close)
+            database = stack.enter_context(contextlib.closing(_Database(self.max_query_seconds)))
+            cache = _Cache(self._now)
+            accounts = _Accounts(self._now)
+            self._storage = _Storage()
+            self._queue = stack.enter_context(contextlib.closing(_Queue(self._now, self._handlers)))
             self._operations: Dict[str, Tuple[int, Callable[[_Request], Dict[str, Any]]]] = {
                 "/v1/ai/chat": (200, self._chat.answer),
-                "/v1/auth/signin": (200, self._accounts.sign_in),
-                "/v1/auth/signup": (201, self._accounts.sign_up),
+                "/v1/auth/signin": (200, accounts.sign_in),
+                "/v1/auth/signup": (201, accounts.sign_up),
                 "/v1/cache/get": (200, cache.get),
                 "/v1/cache/set": (200, cache.set),
-                "/v1/db/query": (200, _Database(database).query),
+                "/v1/db/query": (200, database.query),
                 "/v1/queue/enqueue": (201, self._queue.enqueue),
                 "/v1/services/invoke": (200, self._invoke),
                 "/v1/storage/upload": (200, self._storage.upload),
             }
-            self._server = _Server(self._host, self._port, self._allow_remote, self._answer)
-            stack.callback(self._server.close)
-            stack.callback(database.connection.interrupt)  # comes first, lest closing wait for an endless query
+            self._server = stack.enter_context(contextlib.closing(_Server(self, self._answer)))
             self._running = stack.pop_all()
         return self
 
     def close(self) -> None:
-        """Stop everything; what stands in a data folder is there for the next start."""
+        """Stop everything, and forget all but the functions that were registered."""
         running, self._running = self._running, None
         if running is not None:
             running.close()
@@ -144,59 +137,45 @@ class LocalPlatform:
             raise RuntimeError("The platform has a URL while it is running")
         return "http://%s/v1" % self._server.authority
 
-    def register_service(self, name: str, function: Optional[Function] = None) -> Callable[..., Any]:
-        """Let services.services_invoke call a function. Without one, a decorator."""
-        if function is None:
-            return lambda decorated: self.register_service(name, decorated)
-        self._functions[name] = function
-        return function
+    def register_service(self, name: str, function: Function) -> None:
+        """Let services.services_invoke call a function."""
+        self._services[name] = function
 
-    def register_handler(self, job_type: str, function: Optional[Function] = None) -> Callable[..., Any]:
-        """Let a function run the jobs of a type, those already waiting too. Without one, a decorator."""
-        if function is None:
-            return lambda decorated: self.register_handler(job_type, decorated)
+    def register_handler(self, job_type: str, function: Function) -> None:
+        """Let a function run the jobs of a type, those already waiting too."""
         self._handlers[job_type] = function
         self.advance(0)
-        return function
 
     def wait_for_job(self, job_id: str, timeout: float = 10.0) -> Job:
         """The job, as soon as it is done or has failed; TimeoutError after that many seconds."""
         return self._queue.wait_for(job_id, timeout)
 
-    def verify_token(self, token: str) -> Dict[str, Any]:
-        """The claims of a token from sign-in; ValueError when it is not ours, was altered, or has expired."""
-        return self._accounts.verify(token)
-
     def advance(self, seconds: float) -> None:
         """Move the platform's clock: entries and tokens expire, delayed jobs run."""
-        self._ahead += seconds
+        self._seconds_ahead += seconds
         if self._running is not None:
             self._queue.wake()
 
     def _now(self) -> float:
-        return time.time() + self._ahead
-
-    def _path(self, name: str) -> str:
-        return ":memory:" if self._folder is None else os.path.join(self._folder, name)
+        return time.time() + self._seconds_ahead
 
     def _answer(self, request: _Request) -> _Response:
         started = time.perf_counter()
         try:
             response = self._dispatch(request)
         except ApiError as error:
-            response = error.response()
+            response = error.response
         except Exception as error:
-            if isinstance(error, ConnectionError) and not request.body.finished:
-                raise  # the client has left, and nobody waits for an answer
-            if self._verbose:
+            if self.verbose:
                 traceback.print_exc()
-            response = ApiError(500, "INTERNAL_ERROR", _told(error)).response()
-        if self._verbose:
+            response = ApiError(500, "INTERNAL_ERROR", _described(error)).response
+        if self.verbose:
             took = (time.perf_counter() - started) * 1000
             print("%s %s %d %.1f ms" % (request.method, request.path, response.status, took), file=sys.stderr)
         return response
 
     def _dispatch(self, request: _Request) -> _Response:
+        self._check_host(request.headers["host"])
         if request.path.startswith(FILES_PATH) and request.method in ("GET", "HEAD"):
             return self._storage.download(request)
         self._check_key(request.headers.get("x-aerostack-key", ""))
@@ -205,14 +184,26 @@ class LocalPlatform:
             raise _refused("There is no operation %s" % request.path, 404)
         if request.method != "POST":
             raise _refused("Operations are called by POST", 405, {"Allow": "POST"})
-        request.max_json_bytes = self._max_json_bytes
+        request_id = request.headers.get("x-request-id")
+        if request_id is not None and not _UUID.match(request_id):
+            raise _invalid("X-Request-ID", "must be a UUID")
         status, operation = self._operations[request.path]
         return _json_response(status, operation(request))
+
+    def _check_host(self, authority: str) -> None:
+        """Refuse names of others: a web page may have made its own name resolve to this machine (DNS rebinding)."""
+        host = re.sub(r":[0-9]*\Z", "", authority.lower()).strip("[]").rstrip(".")
+        if host in ("localhost", self.host.lower(), *map(str.lower, self.allowed_hosts)):
+            return
+        with contextlib.suppress(ValueError):  # raised for a name; an address needs no DNS, and is whose it is
+            if ipaddress.ip_address(host).is_loopback or self.allow_remote:
+                return
+        raise _refused("Host %r is not a name of this server; allowed_hosts can add it" % host, 421)
 
     def _check_key(self, key: str) -> None:
         if not key:
             raise ApiError(401, "AUTH_INVALID_KEY", "The header X-Aerostack-Key is missing or empty")
-        if self._key is not None and not hmac.compare_digest(key.encode(), self._key.encode()):
+        if self.key is not None and not hmac.compare_digest(key.encode(), self.key.encode()):
             raise ApiError(401, "AUTH_INVALID_KEY", "The key in X-Aerostack-Key is not valid")
 
     def _check_rate(self) -> None:
@@ -225,9 +216,9 @@ class LocalPlatform:
 
     def _invoke(self, request: _Request) -> Dict[str, Any]:
         name, data = request.fields("serviceName", "data")
-        if name not in self._functions:
+        if name not in self._services:
             raise _invalid("serviceName", "is %r, and no service has that name" % name, 404)
-        return {"success": True, "result": self._functions[name](data)}
+        return {"success": True, "result": self._services[name](data)}
 
 
 class ApiError(Exception):
@@ -245,12 +236,7 @@ class ApiError(Exception):
         headers: Optional[Dict[str, str]] = None,
     ) -> None:
         super().__init__(message)
-        self.status, self.code, self.message = status, code, message
-        self.details, self.headers = details or {}, headers or {}
-
-    def response(self) -> _Response:
-        body = {"code": self.code, "message": self.message, "details": self.details}
-        return _json_response(self.status, body, self.headers)
+        self.response = _json_response(status, {"code": code, "message": message, "details": details or {}}, headers)
 
 
 class Job(NamedTuple):
@@ -268,56 +254,125 @@ class Job(NamedTuple):
 
 
 class _Cache:
-    def __init__(self, store: _Sqlite, now: Callable[[], float]) -> None:
-        self._store, self._now = store, now
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self._entries: Dict[str, Tuple[Any, float]] = {}  # value, when it expires
 
     def set(self, request: _Request) -> Dict[str, Any]:
         key, value, ttl = request.fields("key", "value", "ttl?")
-        expires = None if ttl is None else self._now() + ttl
-        self._store.rows("DELETE FROM cache WHERE expires <= ?", self._now())
-        self._store.rows("INSERT OR REPLACE INTO cache VALUES (?, ?, ?)", key, _to_json(value), expires)
+        self._entries[key] = (value, math.inf if ttl is None else self._now() + ttl)
         return {"success": True}
 
     def get(self, request: _Request) -> Dict[str, Any]:
         (key,) = request.fields("key")
-        query = "SELECT value FROM cache WHERE key = ? AND (expires IS NULL OR expires > ?)"
-        for (value,) in self._store.rows(query, key, self._now()):
-            return {"value": json.loads(value), "exists": True}
-        return {"value": None, "exists": False}
+        value, expires = self._entries.get(key, (None, -math.inf))
+        exists = expires > self._now()
+        return {"value": value if exists else None, "exists": exists}
 
 
 class _Database:
     """One statement of SQLite's a request. {"$base64": "..."} stands for bytes, in params and in rows."""
 
-    def __init__(self, database: _Sqlite) -> None:
-        self._database = database
-        database.connection.set_authorizer(self._authorize)
+    def __init__(self, max_seconds: float) -> None:
+        self._max_seconds = max_seconds
+        self._lock = threading.Lock()  # one connection, and so one query at a time
+        self._connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+        self._connection.executescript("PRAGMA max_page_count = %d" % DATABASE_PAGES)
+        self._connection.set_authorizer(_authorize)
+
+    def close(self) -> None:
+        if self._lock.acquire(timeout=CLOSE_SECONDS):
+            self._connection.close()
 
     def query(self, request: _Request) -> Dict[str, Any]:
         sql, params = request.fields("sql", "params?")
+        # Twice: a query before this one may run into its limit.
+        if not self._lock.acquire(timeout=min(2 * self._max_seconds, threading.TIMEOUT_MAX)):
+            raise ApiError(503, "DB_QUERY_FAILED", "Other queries hold the database", headers={"Retry-After": "1"})
         try:
-            with self._database.lock:
-                return self._run(self._database.connection, sql, [_from_cell(param) for param in params or ()])
+            return self._run(sql, [_from_cell(param) for param in params or ()], request.client_left)
         # sqlite3.Warning is no sqlite3.Error; before Python 3.12 two statements at once raise it.
         except (sqlite3.Error, sqlite3.Warning, ValueError, TypeError, OverflowError) as error:
             raise ApiError(400, "DB_QUERY_FAILED", str(error), {"reason": str(error)}) from error
+        finally:
+            self._lock.release()
 
-    def _run(self, connection: sqlite3.Connection, sql: str, params: List[Any]) -> Dict[str, Any]:
-        cursor = connection.execute(sql, params)
+    def _run(self, sql: str, params: List[Any], client_left: Callable[[], bool]) -> Dict[str, Any]:
+        connection = self._connection
+        deadline = time.monotonic() + self._max_seconds
+        connection.set_progress_handler(lambda: time.monotonic() > deadline or client_left(), PROGRESS_STEPS)
+        cursor = connection.cursor()
         try:
+            cursor.execute(sql, params)
             names = [column[0] for column in cursor.description or ()]
-            results = [dict(zip(names, map(_to_cell, row))) for row in cursor]
+            results = [dict(zip(names, map(_to_cell, row))) for row in _not_too_many(cursor)]
             if connection.in_transaction:
                 raise ValueError("a transaction cannot outlive its request")
             return {"results": results, "count": len(results) if names else max(cursor.rowcount, 0)}
+        except sqlite3.OperationalError:
+            if time.monotonic() > deadline:
+                raise ValueError("the query took longer than %g seconds" % self._max_seconds) from None
+            raise
         finally:
             cursor.close()
             connection.rollback()
 
-    @staticmethod
-    def _authorize(action: int, name: Optional[str], *_: object) -> int:
-        # Neither ATTACH nor VACUUM INTO may write elsewhere; plain VACUUM attaches a file without a name.
-        return sqlite3.SQLITE_DENY if action == sqlite3.SQLITE_ATTACH and name else sqlite3.SQLITE_OK
+
+def _not_too_many(rows: Iterable[Any]) -> Iterator[Any]:
+    left = ROWS_BYTES
+    for row in rows:
+        left -= 64 + sum(len(cell) for cell in row if isinstance(cell, (str, bytes)))
+        if left < 0:
+            raise ValueError("the rows have more than %d bytes; LIMIT makes them fewer" % ROWS_BYTES)
+        yield row
+
+
+def _authorize(action: int, first: Any, second: Any, *_: object) -> int:
+    """Refuse what opens files or loads code. SQLite asks this of every step of a statement, before it runs.
+
+    The two arguments are names, or None where SQL computes the name.
+    """
+    if action == sqlite3.SQLITE_ATTACH:
+        allowed = _name(first) == ""  # VACUUM's own; VACUUM INTO attaches its file by name
+    elif action == sqlite3.SQLITE_PRAGMA:
+        allowed = _name(first) in _PRAGMAS
+    elif action == _CREATE_VTABLE:
+        allowed = _name(second) in _MODULES
+    elif action == _FUNCTION:
+        allowed = _name(second) not in _FILE_FUNCTIONS
+    elif action == sqlite3.SQLITE_READ:
+        allowed = _name(first) not in _FILE_TABLES
+    else:
+        allowed = True
+    return sqlite3.SQLITE_OK if allowed else sqlite3.SQLITE_DENY
+
+
+_CREATE_VTABLE = 29  # PyPy's sqlite3 has no name for it
+_FUNCTION = 31  # nor for this
+# Those that name no file and change nothing outside. Full-text search itself needs page_size and data_version.
+_PRAGMAS = frozenset(
+    """
+    application_id case_sensitive_like collation_list compile_options data_version database_list defer_foreign_keys
+    encoding foreign_key_check foreign_key_list foreign_keys function_list ignore_check_constraints index_info
+    index_list index_xinfo integrity_check legacy_alter_table module_list optimize page_count page_size pragma_list
+    quick_check recursive_triggers reverse_unordered_selects table_info table_list table_xinfo user_version
+    """.split()
+)
+_MODULES = frozenset("fts3 fts4 fts4aux fts5 fts5vocab geopoly rtree rtree_i32".split())  # virtual tables
+# Which of these exist depends on how SQLite was built.
+_FILE_FUNCTIONS = frozenset([None, "edit", "fts3_tokenizer", "load_extension", "readfile", "writefile"])
+_FILE_TABLES = frozenset([None, "fsdir", "zipfile"])
+
+
+def _name(argument: Any) -> Optional[str]:
+    if isinstance(argument, str):
+        return argument.lower()
+    if not argument:  # None, and under PyPy a null pointer
+        return None
+    name = b""  # PyPy gives a pointer to C's characters
+    while argument[len(name)] != b"\0":
+        name += argument[len(name)]
+    return name.decode("utf-8", "replace").lower()
 
 
 def _to_cell(value: Any) -> Any:
@@ -333,16 +388,18 @@ def _from_cell(value: Any) -> Any:
 class _Queue:
     """Jobs wait for their time and for a handler of their type; one worker runs them in the order of their times."""
 
-    def __init__(self, store: _Sqlite, now: Callable[[], float], handlers: Dict[str, Function]) -> None:
-        self._store, self._now, self._handlers = store, now, handlers
+    def __init__(self, now: Callable[[], float], handlers: Dict[str, Function]) -> None:
+        self._now = now
+        self._handlers = handlers
+        self._jobs: Dict[str, Job] = {}
+        self._waiting: Dict[str, List[Tuple[float, int, str]]] = {}  # by type: heaps of (due, number, id)
         self._changed = threading.Condition()
-        self._open = True
-        store.rows("UPDATE jobs SET status = 'waiting' WHERE status = 'running'")  # if the last process was killed
+        self._closed = False
         self._worker = threading.Thread(target=self._work, name="local-platform-queue", daemon=True)
         self._worker.start()
 
     def close(self) -> None:
-        self._open = False
+        self._closed = True
         self.wake()
         self._worker.join(CLOSE_SECONDS)
 
@@ -352,58 +409,56 @@ class _Queue:
 
     def enqueue(self, request: _Request) -> Dict[str, Any]:
         job_type, data, delay = request.fields("type", "data", "delay?")
-        job = (_new_id("job"), job_type, _to_json(data), self._now() + (delay or 0))
+        job = Job(_new_id("job"), job_type, data, "waiting", None, None)
         with self._changed:
-            self._store.rows("INSERT INTO jobs (id, type, data, due, status) VALUES (?, ?, ?, ?, 'waiting')", *job)
+            heap = self._waiting.setdefault(job_type, [])
+            heapq.heappush(heap, (self._now() + (delay or 0), len(self._jobs), job.id))
+            self._jobs[job.id] = job
             self._changed.notify_all()
-        return {"success": True, "jobId": job[0]}
+        return {"success": True, "jobId": job.id}
 
     def wait_for(self, job_id: str, timeout: float) -> Job:
         with self._changed:
-            if self._changed.wait_for(lambda: self._job(job_id).status in ("done", "failed"), timeout):
-                return self._job(job_id)
-            raise TimeoutError("After %g seconds the job is still %s" % (timeout, self._job(job_id).status))
-
-    def _job(self, job_id: str) -> Job:
-        query = "SELECT id, type, data, status, result, error FROM jobs WHERE id = ?"
-        for _, job_type, data, status, result, error in self._store.rows(query, job_id):
-            return Job(job_id, job_type, json.loads(data), status, json.loads(result or "null"), error)
-        raise LookupError("No job has the id %r" % job_id)
+            if job_id not in self._jobs:
+                raise LookupError("No job has the id %r" % job_id)
+            if self._changed.wait_for(lambda: self._jobs[job_id].status in ("done", "failed"), timeout):
+                return self._jobs[job_id]
+            raise TimeoutError("After %g seconds the job is still %s" % (timeout, self._jobs[job_id].status))
 
     def _work(self) -> None:
         while True:
             job = self._take()
             if job is None:
                 return
-            outcome: Tuple[str, str, Optional[str]]
             try:
-                outcome = ("done", _to_json(self._handlers[job.type](job.data)), None)
+                result = json.loads(_to_json(self._handlers[job.type](job.data)))
+                job = job._replace(status="done", result=result)
             except Exception as error:
-                outcome = ("failed", "null", _told(error))
+                job = job._replace(status="failed", error=_described(error))
             with self._changed:
-                self._store.rows("UPDATE jobs SET status = ?, result = ?, error = ? WHERE id = ?", *outcome, job.id)
+                self._jobs[job.id] = job
                 self._changed.notify_all()
 
     def _take(self) -> Optional[Job]:
         """Wait for a job that is due and has a handler; None once the queue is closed."""
-        query = "SELECT id, due FROM jobs WHERE status = 'waiting' AND type IN (%s) ORDER BY due, rowid LIMIT 1"
         with self._changed:
-            while self._open:
-                types, wait = list(self._handlers), None
-                for job_id, due in self._store.rows(query % ", ".join("?" * len(types)), *types):
-                    wait = min(due - self._now(), 60)
-                    if wait <= 0:
-                        self._store.rows("UPDATE jobs SET status = 'running' WHERE id = ?", job_id)
-                        return self._job(job_id)
+            while not self._closed:
+                heaps = [self._waiting[job_type] for job_type in list(self._handlers) if self._waiting.get(job_type)]
+                heap = min(heaps, default=None)
+                wait = None if heap is None else min(heap[0][0] - self._now(), 60)
+                if heap is not None and wait is not None and wait <= 0:
+                    job = self._jobs[heapq.heappop(heap)[2]]._replace(status="running")
+                    self._jobs[job.id] = job
+                    return job
                 self._changed.wait(wait)
         return None
 
 
 class _Accounts:
-    def __init__(self, store: _Sqlite, now: Callable[[], float]) -> None:
-        self._store, self._now = store, now
-        store.rows("INSERT OR IGNORE INTO settings VALUES ('token secret', ?)", os.urandom(32))
-        self._secret: bytes = store.rows("SELECT value FROM settings WHERE name = 'token secret'")[0][0]
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self._accounts: Dict[str, Tuple[Dict[str, Any], bytes, bytes]] = {}  # user, salt, password's hash; by address
+        self._secret = os.urandom(32)  # signs the tokens
 
     def sign_up(self, request: _Request) -> Dict[str, Any]:
         email, password, name, metadata = request.fields("email", "password", "name?", "metadata?")
@@ -411,138 +466,82 @@ class _Accounts:
             raise _invalid("email", "must be an e-mail address")
         if not password:
             raise _invalid("password", "must not be empty")
-        account = (_new_id("user"), email, name, _to_json(metadata or {}), self._now())
-        try:
-            self._store.rows("INSERT INTO accounts VALUES (?, ?, ?, ?, ?, ?)", *account, _hash_password(password))
-        except sqlite3.IntegrityError:
-            raise _invalid("email", "is the address of an account already", 409) from None
-        return self._signed_in(*account)
+        created = _timestamp(self._now())
+        user = {"id": _new_id("user"), "email": email, "name": name, "metadata": metadata or {}, "createdAt": created}
+        salt = os.urandom(16)
+        account = (user, salt, _password_hash(password, salt))
+        if self._accounts.setdefault(email.lower(), account) is not account:
+            raise _invalid("email", "is the address of an account already", 409)
+        return self._signed_in(user)
 
     def sign_in(self, request: _Request) -> Dict[str, Any]:
         email, password = request.fields("email", "password")
         # An unknown address takes as long as a wrong password, and is told the same.
-        rows = self._store.rows("SELECT * FROM accounts WHERE email = ?", email) or [("scrypt$00$",)]
-        *account, known = rows[0]
-        if not hmac.compare_digest(_hash_password(password, known), known):
+        user, salt, password_hash = self._accounts.get(email.lower(), ({}, b"", b""))
+        if not hmac.compare_digest(_password_hash(password, salt), password_hash):
             raise ApiError(401, "AUTH_INVALID_CREDENTIALS", "The e-mail address or the password is wrong")
-        return self._signed_in(*account)
+        return self._signed_in(user)
 
-    def verify(self, token: str) -> Dict[str, Any]:
-        signed, _, signature = token.rpartition(".")
-        if not hmac.compare_digest(signature.encode(), self._signature(signed.encode())):
-            raise ValueError("The token is not one of this platform's, or was altered")
-        payload = signed.partition(".")[2]
-        claims: Dict[str, Any] = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-        if claims["exp"] <= self._now():
-            raise ValueError("The token has expired")
-        return claims
-
-    def _signed_in(self, user_id: str, email: str, name: Optional[str], metadata: str, made: float) -> Dict[str, Any]:
+    def _signed_in(self, user: Dict[str, Any]) -> Dict[str, Any]:
+        """The user and a token, which is a JSON Web Token (RFC 7519)."""
         now = int(self._now())
-        claims: Dict[str, Any] = {"sub": user_id, "email": email, "iat": now, "exp": now + TOKEN_SECONDS}
+        expires = now + TOKEN_SECONDS
+        claims = {"sub": user["id"], "email": user["email"], "iat": now, "exp": expires}
         signed = b".".join(_base64url(_to_json(part).encode()) for part in ({"alg": "HS256", "typ": "JWT"}, claims))
-        return {
-            "token": (signed + b"." + self._signature(signed)).decode(),
-            "expiresAt": _timestamp(claims["exp"]),
-            "user": {
-                "id": user_id,
-                "email": email,
-                "name": name,
-                "metadata": json.loads(metadata),
-                "createdAt": _timestamp(made),
-            },
-        }
-
-    def _signature(self, signed: bytes) -> bytes:
-        return _base64url(hmac.new(self._secret, signed, "sha256").digest())
+        signature = _base64url(hmac.new(self._secret, signed, "sha256").digest())
+        return {"token": (signed + b"." + signature).decode(), "expiresAt": _timestamp(expires), "user": user}
 
 
-def _hash_password(password: str, like: str = "") -> str:
-    """method$salt$hash, with the method and the salt of another such text if there is one."""
-    method, salt, _ = like.split("$") if like else (_METHOD, os.urandom(16).hex(), "")
-    # Either takes a few hundredths of a second: enough to be real, and not so much that tests crawl.
-    if method == "scrypt":
-        digest = hashlib.scrypt(password.encode(), salt=bytes.fromhex(salt), n=2**13, r=8, p=1)
-    else:
-        digest = hashlib.pbkdf2_hmac("sha256", password.encode(), bytes.fromhex(salt), 60000)
-    return "$".join((method, salt, digest.hex()))
+def _password_hash(password: str, salt: bytes) -> bytes:
+    # A few hundredths of a second: enough to be real, and not so much that tests are slow.
+    return hashlib.pbkdf2_hmac("sha256", password.encode(), salt, 60000)
 
 
-_METHOD = "scrypt" if hasattr(hashlib, "scrypt") else "pbkdf2"  # not every Python is built with scrypt
+def _base64url(content: bytes) -> bytes:
+    return base64.urlsafe_b64encode(content).rstrip(b"=")
 
 
 class _Storage:
-    """On disk, a file's name is the hash of its key: any key makes a good name, and none leads out of the folder."""
-
-    def __init__(self, store: _Sqlite, folder: Optional[str]) -> None:
-        self._store, self._folder = store, folder
-        self._in_memory: Dict[str, bytes] = {}
-        self._lock = threading.Lock()  # so that a file and its content type change together
+    def __init__(self) -> None:
+        self._files: Dict[str, Tuple[str, memoryview]] = {}  # content type and content, by key
 
     def upload(self, request: _Request) -> Dict[str, Any]:
-        with self._new_file() as file:
-            key, content_type = _read_form(request, file)
-            if not key or re.search(r"[\\\x00-\x1f\x7f]", key) or {"", ".", ".."}.intersection(key.split("/")):
-                raise _invalid("key", "must be a relative path, without '..', empty steps, backslashes or controls")
-            if not re.match(r"[\x20-\x7e]+\Z", content_type):
-                raise _invalid("contentType", "must be printable ASCII")
-            with self._lock:
-                self._keep(file, key)
-                self._store.rows("INSERT OR REPLACE INTO files VALUES (?, ?)", key, content_type)
+        key, content_type, content = _read_form(request)
+        if not key or re.search(r"[\\\x00-\x1f\x7f]", key) or {"", ".", ".."}.intersection(key.split("/")):
+            raise _invalid("key", "must be a relative path, without '..', empty steps, backslashes or controls")
+        if not re.match(r"[\x20-\x7e]+\Z", content_type):
+            raise _invalid("contentType", "must be printable ASCII")
+        self._files[key] = (content_type, content)
         return {"url": "http://%s%s%s" % (request.headers["host"], FILES_PATH, quote(key))}
 
     def download(self, request: _Request) -> _Response:
         key = unquote(request.path[len(FILES_PATH) :])
-        with self._lock:
-            for (content_type,) in self._store.rows("SELECT content_type FROM files WHERE key = ?", key):
-                body = self._in_memory[key] if self._folder is None else open(self._path(key), "rb")
-                return _Response(200, {"Content-Type": content_type}, body)
-        raise _refused("Nothing is stored under the key %r" % key, 404)
-
-    @contextlib.contextmanager
-    def _new_file(self) -> Iterator[BinaryIO]:
-        """A file under a temporary name, gone afterwards unless it was kept."""
-        if self._folder is None:
-            yield io.BytesIO()
-            return
-        path = os.path.join(self._folder, _new_id("upload"))
-        try:
-            with open(path, "wb") as file:
-                yield file
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                os.remove(path)
-
-    def _keep(self, file: BinaryIO, key: str) -> None:
-        if isinstance(file, io.BytesIO):
-            self._in_memory[key] = file.getvalue()
-        else:
-            file.close()  # Windows renames no open file
-            os.replace(file.name, self._path(key))
-
-    def _path(self, key: str) -> str:
-        return os.path.join(self._folder or "", hashlib.sha256(key.encode()).hexdigest())
+        if key not in self._files:
+            raise _refused("Nothing is stored under the key %r" % key, 404)
+        content_type, content = self._files[key]
+        return _Response(200, {"Content-Type": content_type}, content)
 
 
 class _Chat:
     def __init__(self, url: Optional[str], key: Optional[str]) -> None:
         if url is not None and urlsplit(url).scheme not in ("http", "https"):
             raise ValueError("ai_url must start with http:// or https://")
-        self._url, self._key = url, key
+        self._url = url
+        self._key = key
 
     def answer(self, request: _Request) -> Dict[str, Any]:
-        messages, model = request.fields("messages", "model?")
+        names = ("messages", "model", "temperature", "max_tokens", "top_p")
+        values = request.fields("messages", *(name + "?" for name in names[1:]))
+        messages = values[0]
         if not messages:
             raise _invalid("messages", "must not be empty")
         for place, message in enumerate(messages):
-            if not isinstance(message, dict):
-                raise _invalid("messages[%d]" % place, "must be an object")
-            _pick(message, ("content?", "role?"), "messages[%d]." % place)
+            _check_message(message, "messages[%d]" % place)
         if self._url is not None:
-            body = {"messages": messages, **({} if model is None else {"model": model})}
+            body = {name: value for name, value in zip(names, values) if value is not None}
             return {"response": self._forward(self._url.rstrip("/") + "/chat/completions", body)}
         said = [message for message in messages if message.get("role") in ("user", None)] or messages
-        return {"response": "You said: %s" % (said[-1].get("content") or "")}
+        return {"response": "You said: " + _words(said[-1].get("content"))}
 
     def _forward(self, url: str, body: Dict[str, Any]) -> str:
         import http.client
@@ -560,58 +559,27 @@ class _Chat:
         except (OSError, http.client.HTTPException, ValueError, LookupError, TypeError) as error:
             if isinstance(error, urllib.request.HTTPError):
                 error.close()
-            raise ApiError(502, "INTERNAL_ERROR", "The AI server failed: " + _told(error)) from error
+            raise ApiError(502, "INTERNAL_ERROR", "The AI server failed: " + _described(error)) from error
 
 
-# ---- What the services stand on ----------------------------------------------------------------------------------
+def _check_message(message: Any, place: str) -> None:
+    if not isinstance(message, dict):
+        raise _invalid(place, "must be an object")
+    content, _ = _pick(message, ("content?", "role?"), place + ".")
+    for number, part in enumerate(content if isinstance(content, list) else ()):
+        part_place = "%s.content[%d]" % (place, number)
+        if not isinstance(part, dict):
+            raise _invalid(part_place, "must be an object")
+        _pick(part, ("type", "text?"), part_place + ".")
 
 
-_TABLES = """
-    CREATE TABLE IF NOT EXISTS settings (name TEXT PRIMARY KEY, value);
-    CREATE TABLE IF NOT EXISTS accounts (id TEXT PRIMARY KEY, email TEXT UNIQUE COLLATE NOCASE, name TEXT,
-        metadata TEXT, made REAL, password TEXT);
-    CREATE TABLE IF NOT EXISTS cache (key TEXT PRIMARY KEY, value TEXT, expires REAL);
-    CREATE INDEX IF NOT EXISTS cache_expires ON cache (expires);
-    CREATE TABLE IF NOT EXISTS files (key TEXT PRIMARY KEY, content_type TEXT);
-    CREATE TABLE IF NOT EXISTS jobs (id TEXT PRIMARY KEY, type TEXT, data TEXT, due REAL, status TEXT, result TEXT,
-        error TEXT);
-    CREATE INDEX IF NOT EXISTS jobs_due ON jobs (status, due);
-"""
+def _words(content: Any) -> str:
+    if isinstance(content, list):
+        return "\n".join(part["text"] for part in content if part.get("text") is not None)
+    return content or ""
 
 
-class _Sqlite:
-    """One connection, shared by all threads under a lock. Every statement commits by itself."""
-
-    def __init__(self, path: str, schema: str = "") -> None:
-        self.lock = threading.Lock()
-        self.connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-        try:
-            self.connection.executescript("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;" + schema)
-        except BaseException:
-            self.connection.close()
-            raise
-
-    def rows(self, sql: str, *params: Any) -> List[Any]:
-        with self.lock:
-            return self.connection.execute(sql, params).fetchall()
-
-    def __enter__(self) -> _Sqlite:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        with self.lock:
-            self.connection.close()
-
-
-_KINDS: Dict[str, type] = {  # of every field that the operations know
-    **dict.fromkeys(("content", "role", "model", "email", "password", "name"), str),
-    **dict.fromkeys(("key", "sql", "type", "serviceName"), str),
-    **dict.fromkeys(("delay", "ttl"), int),
-    **dict.fromkeys(("messages", "params"), list),
-    **dict.fromkeys(("data", "metadata"), dict),
-    "value": object,
-}
-_WORDS = {str: "a string", int: "a whole number, not negative", list: "an array", dict: "an object"}
+# ---- Fields: JSON -> checked values ------------------------------------------------------------------------------
 
 
 def _pick(values: Dict[str, Any], names: Iterable[str], place: str = "") -> List[Any]:
@@ -619,21 +587,46 @@ def _pick(values: Dict[str, Any], names: Iterable[str], place: str = "") -> List
     picked = []
     for name in names:
         name, optional = name.rstrip("?"), name.endswith("?")
-        kind, value = _KINDS[name], values.get(name)
+        value = values.get(name)
         if name not in values and not optional:
             raise _invalid(place + name, "is required")
-        if not (optional and value is None) and not _is_one(kind, value):
-            raise _invalid(place + name, "must be " + _WORDS[kind])
+        kind, is_one = _KINDS[name]
+        if not (optional and value is None) and not is_one(value):
+            raise _invalid(place + name, "must be " + kind)
         picked.append(value)
     return picked
 
 
-def _is_one(kind: type, value: Any) -> bool:
-    if kind is int:  # true and false are ints, too, and SQLite has no larger ones
-        return type(value) is int and 0 <= value < 2**63
-    if kind is str:  # JSON can spell half of a surrogate pair, and UTF-8 cannot
-        return isinstance(value, str) and not re.search("[\ud800-\udfff]", value)
-    return isinstance(value, kind)
+def _is_text(value: Any) -> bool:  # JSON can spell half of a surrogate pair, and UTF-8 cannot
+    return isinstance(value, str) and not re.search("[\ud800-\udfff]", value)
+
+
+def _is_whole(value: Any) -> bool:  # true and false are ints, too
+    return type(value) is int and 0 <= value < 2**63
+
+
+def _is_number(value: Any, largest: float) -> bool:
+    return type(value) in (int, float) and 0 <= value <= largest
+
+
+_TEXT = ("a string", _is_text)
+_WHOLE = ("a whole number, not negative", _is_whole)
+_LIST = ("an array", lambda value: isinstance(value, list))
+_OBJECT = ("an object", lambda value: isinstance(value, dict))
+_KINDS: Dict[str, Tuple[str, Callable[[Any], bool]]] = {  # of every field that the operations know
+    **dict.fromkeys(("email", "key", "model", "name", "password", "role"), _TEXT),
+    **dict.fromkeys(("serviceName", "sql", "text", "type"), _TEXT),
+    **dict.fromkeys(("delay", "ttl"), _WHOLE),
+    **dict.fromkeys(("messages", "params"), _LIST),
+    **dict.fromkeys(("data", "metadata"), _OBJECT),
+    "content": ("a string or an array", lambda value: _is_text(value) or isinstance(value, list)),
+    "max_tokens": ("a whole number from 1", lambda value: _is_whole(value) and value > 0),
+    "temperature": ("a number from 0 to 2", lambda value: _is_number(value, 2)),
+    "top_p": ("a number from 0 to 1", lambda value: _is_number(value, 1)),
+    "value": ("anything", lambda value: True),
+}
+# The header X-Request-ID; hyphens may be missing.
+_UUID = re.compile(r"[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}\Z", re.IGNORECASE)
 
 
 def _refused(message: str, status: int = 400, headers: Optional[Dict[str, str]] = None) -> ApiError:
@@ -644,7 +637,7 @@ def _invalid(field: str, problem: str, status: int = 400) -> ApiError:
     return ApiError(status, "VALIDATION_ERROR", "Field '%s' %s" % (field, problem), {"field": field})
 
 
-def _told(error: BaseException) -> str:
+def _described(error: BaseException) -> str:
     return "%s: %s" % (type(error).__name__, error)
 
 
@@ -654,10 +647,6 @@ def _new_id(kind: str) -> str:
 
 def _timestamp(seconds: float) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
-
-
-def _base64url(content: bytes) -> bytes:
-    return base64.urlsafe_b64encode(content).rstrip(b"=")
 
 
 def _finite(text: str) -> float:
@@ -678,7 +667,7 @@ _to_json = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 class _Response(NamedTuple):
     status: int
     headers: Dict[str, str]
-    body: Union[bytes, BinaryIO]
+    body: Union[bytes, memoryview]
 
 
 def _json_response(status: int, body: Dict[str, Any], headers: Optional[Dict[str, str]] = None) -> _Response:
@@ -691,29 +680,27 @@ class _Server(socketserver.ThreadingTCPServer):
     allow_reuse_address = os.name == "posix"  # on Windows it would let two servers share a port
     request_queue_size = 1024
 
-    def __init__(self, host: str, port: int, allow_remote: bool, answer: Callable[[_Request], _Response]) -> None:
+    def __init__(self, options: LocalPlatform, answer: Callable[[_Request], _Response]) -> None:
         address: Any
-        self.address_family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        if not allow_remote and not str(address[0]).startswith("127.") and address[0] != "::1":
-            raise ValueError("%s can be reached from other machines; allow_remote allows it" % host)
+        self.address_family, *_, address = socket.getaddrinfo(options.host, options.port, type=socket.SOCK_STREAM)[0]
+        if not options.allow_remote and not ipaddress.ip_address(address[0]).is_loopback:
+            raise ValueError("%s can be reached from other machines; allow_remote allows it" % options.host)
         super().__init__(address[:2], _Connection)
         self.answer = answer
-        self.authority = "%s:%d" % ("[%s]" % host if ":" in host else host, self.server_address[1])
+        host = "[%s]" % options.host if ":" in options.host else options.host
+        self.authority = "%s:%d" % (host, self.server_address[1])
         self._connections: Dict[threading.Thread, socket.socket] = {}
         self._closing = False
         self._acceptor = threading.Thread(target=self._accept, name="local-platform", daemon=True)
         self._acceptor.start()
 
     def _accept(self) -> None:
-        while not self._closing:  # serve_forever would look for its end many times a second, day and night
+        while not self._closing:  # serve_forever would wake twice a second to see whether to end
             self.handle_request()
 
-    def verify_request(self, request: Any, client_address: Any) -> bool:
-        return not self._closing
-
     def process_request(self, request: Any, client_address: Any) -> None:
-        serve, arguments = self.process_request_thread, (request, client_address)
-        thread = threading.Thread(target=serve, args=arguments, name="local-platform", daemon=True)
+        serve = functools.partial(self.process_request_thread, request, client_address)
+        thread = threading.Thread(target=serve, name="local-platform", daemon=True)
         self._connections = {thread: sock for thread, sock in self._connections.items() if thread.is_alive()}
         thread.start()
         self._connections[thread] = request
@@ -723,7 +710,7 @@ class _Server(socketserver.ThreadingTCPServer):
         host, port = self.server_address[:2]
         visited = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(str(host), str(host)), port
         with contextlib.suppress(OSError), socket.create_connection(visited, CLOSE_SECONDS):
-            pass  # so that the acceptor looks up
+            pass  # so that the acceptor sees that it is to end
         self._acceptor.join()
         self.server_close()
         for sock in self._connections.values():
@@ -735,14 +722,14 @@ class _Server(socketserver.ThreadingTCPServer):
 
 
 class _Connection(socketserver.StreamRequestHandler):
-    """Requests in, responses out, one after the other, until either side has had enough."""
+    """Requests in, responses out, one after the other, until one side ends the connection."""
 
     server: Any  # a _Server
-    rbufsize = PIECE_BYTES
+    rbufsize = 256 * 1024
     disable_nagle_algorithm = True
 
     def handle(self) -> None:
-        with contextlib.suppress(OSError):  # the client has left, or close() has cut the line
+        with contextlib.suppress(OSError):  # the client has left, or close() has shut the socket down
             while self._serve_one():
                 pass
 
@@ -750,65 +737,64 @@ class _Connection(socketserver.StreamRequestHandler):
         try:
             request = _read_request(self)
         except ApiError as error:
-            self._send(error.response(), "POST", {"Connection": "close"})
+            self._send(error.response, "POST", {"Connection": "close"})
             self._linger()
             return False
         if request is None:
             return False
-        response = self.server.answer(request)
-        keep_alive = request.keep_alive and request.body.can_skip
-        headers = {} if keep_alive else {"Connection": "close"}
+        headers = {} if request.keep_alive else {"Connection": "close"}
         if "x-request-id" in request.headers:
             headers["X-Request-ID"] = request.headers["x-request-id"]
-        self._send(response, request.method, headers)
-        while keep_alive and request.body.read():
-            pass
-        if not request.body.finished:
-            self._linger()
-        return keep_alive
+        self._send(self.server.answer(request), request.method, headers)
+        return request.keep_alive
 
     def _send(self, response: _Response, method: str, headers: Dict[str, str]) -> None:
         status, own_headers, body = response
-        size = len(body) if isinstance(body, bytes) else os.fstat(body.fileno()).st_size
-        lines = ["HTTP/1.1 %d %s" % (status, _PHRASES.get(status, "")), "Content-Length: %d" % size]
+        lines = ["HTTP/1.1 %d %s" % (status, _PHRASES.get(status, "")), "Content-Length: %d" % len(body)]
         lines += ["%s: %s" % header for header in (*own_headers.items(), *headers.items())]
         head = ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
-        if isinstance(body, bytes):
+        if isinstance(body, bytes):  # in one packet, if it is short
             self.connection.sendall(head if method == "HEAD" else head + body)
-            return
-        with body:
-            piece = head
-            while piece:
-                self.connection.sendall(piece)
-                piece = b"" if method == "HEAD" else body.read(PIECE_BYTES)
+        else:
+            self.connection.sendall(head)
+            self.connection.sendall(b"" if method == "HEAD" else body)
 
     def _linger(self) -> None:
         """Let the client read our answer: a socket closed over unread bytes is reset, and the answer is lost."""
         self.connection.shutdown(socket.SHUT_WR)
         self.connection.settimeout(LINGER_SECONDS)
         deadline = time.monotonic() + LINGER_SECONDS
-        while time.monotonic() < deadline and self.connection.recv(PIECE_BYTES):
+        while time.monotonic() < deadline and self.connection.recv(self.rbufsize):
             pass
+
+    def client_left(self) -> bool:
+        """Whether the client has closed its side instead of waiting for our answer."""
+        self.connection.settimeout(0)
+        try:
+            return not self.connection.recv(1, socket.MSG_PEEK)
+        except OSError as error:
+            return not isinstance(error, BlockingIOError)
+        finally:
+            self.connection.settimeout(None)
 
 
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 
 
-class _Request:
-    max_json_bytes = 0
-
-    def __init__(self, method: str, path: str, headers: Dict[str, str], keep_alive: bool, body: _Body) -> None:
-        self.method, self.path, self.headers, self.keep_alive, self.body = method, path, headers, keep_alive, body
+class _Request(NamedTuple):
+    method: str
+    path: str
+    headers: Dict[str, str]
+    body: Union[bytes, mmap.mmap]
+    keep_alive: bool
+    client_left: Callable[[], bool]
 
     def fields(self, *names: str) -> List[Any]:
         """The named fields of the body, which must be a JSON object."""
-        content = bytearray()
-        while not self.body.finished:
-            if len(content) + self.body.left > self.max_json_bytes:
-                raise _refused("A JSON body may have %d bytes" % self.max_json_bytes, 413)
-            content += self.body.read()
+        if len(self.body) > JSON_BYTES:
+            raise _refused("A JSON body may have %d bytes" % JSON_BYTES, 413)
         try:
-            values = _from_json(content.decode("utf-8-sig"))
+            values = _from_json(self.body[:].decode("utf-8-sig"))
         except (ValueError, RecursionError) as error:
             raise _refused("The body is not JSON: %s" % error) from None
         if not isinstance(values, dict):
@@ -817,7 +803,7 @@ class _Request:
 
 
 def _read_request(connection: _Connection) -> Optional[_Request]:
-    """The next request with its body still unread; None when the client has no more."""
+    """The next request; None when the client has no more."""
     reader = connection.rfile
     line = reader.readline(HEAD_BYTES)
     if line == b"\r\n":  # RFC 9112 2.2: some clients end a body with one line end too many
@@ -826,18 +812,24 @@ def _read_request(connection: _Connection) -> Optional[_Request]:
         return None
     try:
         method, target, version = line.decode("latin-1").split()
-        path = target.partition("?")[0] if target.startswith("/") else urlsplit(target).path  # RFC 9112 3.2.2
         if version not in ("HTTP/1.1", "HTTP/1.0"):
             raise ValueError
+        authority = "" if target.startswith("/") else urlsplit(target).netloc  # RFC 9112 3.2.2
+        path = target.partition("?")[0] if target.startswith("/") else urlsplit(target).path
     except ValueError:
         raise _refused("The request line is not one of HTTP/1.1") from None
     headers = _read_headers(reader)
-    if not re.match(r"[A-Za-z0-9_.:\[\]-]+\Z", headers.get("host", "")):
-        headers["host"] = connection.server.authority
+    if authority or version == "HTTP/1.0" and "host" not in headers:
+        headers["host"] = authority or connection.server.authority
+    if not _AUTHORITY.match(headers.get("host", "")):
+        raise _refused("The header Host is missing or malformed")
+    if version == "HTTP/1.1" and headers.get("expect", "").lower() == "100-continue":
+        connection.connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
     keep_alive = version == "HTTP/1.1" and "close" not in headers.get("connection", "").lower()
-    expects = version == "HTTP/1.1" and headers.get("expect", "").lower() == "100-continue"
-    body = _Body(reader, headers, connection.connection if expects else None)
-    return _Request(method, path, headers, keep_alive, body)
+    return _Request(method, path, headers, _read_body(reader, headers), keep_alive, connection.client_left)
+
+
+_AUTHORITY = re.compile(r"(\[[0-9a-f:.]+\]|[0-9a-z_.-]+)(:[0-9]*)?\Z", re.IGNORECASE | re.ASCII)
 
 
 def _read_headers(reader: io.BufferedIOBase) -> Dict[str, str]:
@@ -861,140 +853,106 @@ def _read_headers(reader: io.BufferedIOBase) -> Dict[str, str]:
 _HEADER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\0\r\n]*?)[ \t]*\r\n\Z")
 
 
-class _Body:
-    """The bytes of a request's body, whatever their framing. The first read answers Expect: 100-continue."""
+def _read_body(reader: io.BufferedIOBase, headers: Dict[str, str]) -> Union[bytes, mmap.mmap]:
+    """The body in memory or, if it is long, mapped into it from a temporary file, which ends with the map."""
+    with tempfile.SpooledTemporaryFile(MEMORY_BYTES) as file:
+        for block in _blocks(reader, headers):
+            file.write(block)
+        if file.tell() > MEMORY_BYTES:
+            file.flush()
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        file.seek(0)
+        return file.read()
 
-    def __init__(self, reader: io.BufferedIOBase, headers: Dict[str, str], waiting: Optional[socket.socket]) -> None:
+
+def _blocks(reader: io.BufferedIOBase, headers: Dict[str, str]) -> Iterator[bytes]:
+    """The body's bytes as they come, without the framing."""
+    if "transfer-encoding" not in headers:
         length = headers.get("content-length", "0")
-        self._chunked = headers.get("transfer-encoding", "").lower() == "chunked"
-        if "transfer-encoding" in headers and (not self._chunked or "content-length" in headers):
-            raise _refused("Transfer-Encoding must be chunked, and without Content-Length")
         if not re.match(r"[0-9]{1,15}\Z", length):
             raise _refused("Content-Length is not a length")
-        self._reader, self._waiting = reader, waiting
-        self.left = int(length)  # of the body, or of its current chunk
-        self.finished = not self._chunked and self.left == 0
-
-    @property
-    def can_skip(self) -> bool:
-        """Whether reading the rest is worth it, to keep the connection."""
-        return self.finished or not self._chunked and self._waiting is None and self.left <= HEAD_BYTES
-
-    def read(self) -> bytes:
-        """The next bytes, at least one; none at the end."""
-        if self._waiting is not None and not self.finished:
-            self._waiting.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
-            self._waiting = None
-        if self._chunked and self.left == 0 and not self.finished:
-            self._start_chunk()
-        if self.finished:
-            return b""
-        piece = self._reader.read1(min(self.left, PIECE_BYTES))
-        if not piece:
-            raise ConnectionResetError("The client has left in the middle of a body")
-        self.left -= len(piece)
-        self.finished = not self._chunked and self.left == 0
-        if self._chunked and self.left == 0 and self._reader.readline(3) != b"\r\n":
-            raise _refused("A chunk is longer than its size")
-        return piece
-
-    def _start_chunk(self) -> None:
-        size = re.match(rb"([0-9A-Fa-f]{1,12})[ \t]*(;.*)?\r\n\Z", self._reader.readline(HEAD_BYTES))
-        if size is None:
+        yield from _exactly(reader, int(length))
+        return
+    if headers["transfer-encoding"].lower() != "chunked" or "content-length" in headers:
+        raise _refused("Transfer-Encoding must be chunked, and without Content-Length")
+    size = -1
+    while size != 0:
+        match = re.match(rb"([0-9A-Fa-f]{1,12})[ \t]*(;.*)?\r\n\Z", reader.readline(HEAD_BYTES))
+        if match is None:
             raise _refused("The size of a chunk is malformed")
-        self.left = int(size.group(1), 16)
-        if self.left == 0:
-            _read_headers(self._reader)  # trailers, of which nothing is wanted
-            self.finished = True
+        size = int(match.group(1), 16)
+        yield from _exactly(reader, size)
+        if size and reader.readline(3) != b"\r\n":
+            raise _refused("A chunk is longer than its size")
+    _read_headers(reader)  # trailers, of which nothing is wanted
 
 
-# ---- Multipart: a stream of bytes -> a stream of parts -----------------------------------------------------------
+def _exactly(reader: io.BufferedIOBase, size: int) -> Iterator[bytes]:
+    while size:
+        block = reader.read1(min(size, _Connection.rbufsize))
+        if not block:
+            raise ConnectionResetError("The client has left in the middle of a body")
+        size -= len(block)
+        yield block
 
 
-def _read_form(request: _Request, file: BinaryIO) -> Tuple[str, str]:
-    """Write the part "file" to a file as it comes; return the key and the content type."""
-    found: Dict[str, str] = {}
-    for name, content_type, pieces in _parts(request):
+# ---- Multipart: body -> key, content type, content ---------------------------------------------------------------
+
+
+def _read_form(request: _Request) -> Tuple[str, str, memoryview]:
+    found: Dict[str, Tuple[str, memoryview]] = {}
+    for name, content_type, content in _parts(request.body, _boundary(request.headers)):
         if name in found:
             raise _invalid(name, "is given twice")
-        if name == "file":
-            found[name] = content_type
-            for piece in pieces:
-                file.write(piece)
-        elif name in ("key", "contentType"):
-            found[name] = _text(name, pieces)
+        if name in ("key", "contentType", "file"):
+            found[name] = (content_type, content)
     for name in ("key", "file"):
         if name not in found:
             raise _invalid(name, "is required")
-    return found["key"], found.get("contentType") or found["file"] or "application/octet-stream"
+    content_type, content = found["file"]
+    if "contentType" in found:
+        content_type = _text("contentType", found["contentType"][1]) or content_type
+    return _text("key", found["key"][1]), content_type or "application/octet-stream", content
 
 
-def _text(name: str, pieces: Iterator[bytes]) -> str:
-    content = b""
-    for piece in pieces:
-        content += piece
-        if len(content) > HEAD_BYTES:
-            raise _invalid(name, "is too long")
+def _text(name: str, content: memoryview) -> str:
+    if len(content) > HEAD_BYTES:
+        raise _invalid(name, "is too long")
     try:
-        return content.decode()
+        return bytes(content).decode()
     except UnicodeDecodeError:
         raise _invalid(name, "must be UTF-8") from None
 
 
-def _parts(request: _Request) -> Iterator[Tuple[str, str, Iterator[bytes]]]:
-    """The name, the content type and the content of each part. Memory stays small, however large the parts are."""
-    form = re.match(
-        r'multipart/form-data\s*;(?:.*;)?\s*boundary=(?:"([^"]+)"|([^\s;"]+))',
-        request.headers.get("content-type", ""),
-        re.IGNORECASE,
-    )
-    if form is None:
+def _boundary(headers: Dict[str, str]) -> bytes:
+    pattern = r'multipart/form-data\s*;(?:.*;)?\s*boundary=(?:"([^"]+)"|([^\s;"]+))'
+    match = re.match(pattern, headers.get("content-type", ""), re.IGNORECASE)
+    if match is None:
         raise _invalid("Content-Type", "must be multipart/form-data with a boundary")
-    delimiter = b"\r\n--" + (form.group(1) or form.group(2)).encode("latin-1")
-    stream = _Delimited(request.body)
-    for _ in stream.until(delimiter):  # whatever stands before the first part
-        pass
-    while not stream.is_at(b"--"):
-        head = b"".join(stream.until(b"\r\n\r\n", HEAD_BYTES)).decode("utf-8", "replace")
+    return (match.group(1) or match.group(2)).encode("latin-1")
+
+
+def _parts(body: Union[bytes, mmap.mmap], boundary: bytes) -> Iterator[Tuple[str, str, memoryview]]:
+    """The name, the content type and the content of each part. Nothing is copied, however long the content is."""
+    delimiter = b"\r\n--" + boundary
+    at = _find(body, delimiter[2:], 0) + len(delimiter) - 2
+    while body[at : at + 2] != b"--":
+        start = _find(body, b"\r\n\r\n", at) + 4
+        end = _find(body, delimiter, start)
+        if start - at > HEAD_BYTES:
+            raise _refused("The head of a part is over %d bytes" % HEAD_BYTES)
+        head = body[at:start].decode("utf-8", "replace")
         name = re.search(r'(?im)^content-disposition:\s*form-data\b.*?;\s*name="([^"]*)"', head)
         kind = re.search(r"(?im)^content-type:[ \t]*(.*?)[ \t]*\r?$", head)
-        pieces = stream.until(delimiter)
-        yield name.group(1) if name else "", kind.group(1) if kind else "", pieces
-        for _ in pieces:  # whatever the caller did not want
-            pass
-    while request.body.read():  # whatever stands after the last part
-        pass
+        yield name.group(1) if name else "", kind.group(1) if kind else "", memoryview(body)[start:end]
+        at = end + len(delimiter)
 
 
-class _Delimited:
-    def __init__(self, body: _Body) -> None:
-        self._body = body
-        self._buffer = b"\r\n"  # so that the first delimiter needs no line end of its own
-
-    def is_at(self, expected: bytes) -> bool:
-        while len(self._buffer) < len(expected):
-            self._read()
-        return self._buffer.startswith(expected)
-
-    def until(self, delimiter: bytes, limit: float = math.inf) -> Iterator[bytes]:
-        """The bytes before the delimiter, piece by piece; what may be its beginning waits for what follows."""
-        kept = len(delimiter) - 1
-        while True:
-            before, found, after = self._buffer.partition(delimiter)
-            piece, self._buffer = (before, after) if found else (before[:-kept], before[-kept:])
-            limit -= len(piece)
-            if limit < 0:
-                raise _refused("The head of a part is over %d bytes" % HEAD_BYTES)
-            yield piece
-            if found:
-                return
-            self._read()
-
-    def _read(self) -> None:
-        piece = self._body.read()
-        if not piece:
-            raise _refused("The multipart body ends before its last boundary")
-        self._buffer += piece
+def _find(body: Union[bytes, mmap.mmap], what: bytes, start: int) -> int:
+    place = body.find(what, start)
+    if place < 0:
+        raise _refused("The multipart body ends before its last boundary")
+    return place
 
 
 # ---- Command line ------------------------------------------------------------------------------------------------
@@ -1002,7 +960,6 @@ class _Delimited:
 
 def main() -> int:
     import argparse
-    import runpy
     import signal
 
     parser = argparse.ArgumentParser(description="An Aerostack of your own, for development and for tests.")
@@ -1010,21 +967,18 @@ def main() -> int:
     option("--host", default="127.0.0.1", help="the address to listen on (%(default)s)")
     option("--port", type=int, default=8787, help="the port to listen on (%(default)s); 0 means any free one")
     option("--allow-remote", action="store_true", help="let --host be one that other machines reach")
-    option("--data", metavar="DIR", help="keep everything in this folder; otherwise it is in memory")
+    option("--allowed-hosts", nargs="+", default=(), metavar="NAME", help="names by which clients may address it, too")
     option("--key", default=os.environ.get("AEROSTACK_API_KEY") or None, help="the only good key (AEROSTACK_API_KEY)")
     option("--ai-url", metavar="URL", help="an OpenAI-compatible server for chat; its key is OPENAI_API_KEY")
+    option("--max-query-seconds", type=float, default=10.0, metavar="N", help="how long a query may run (%(default)g)")
     option("--rate-limit", type=int, metavar="N", help="answer 429 to more than N requests a second")
-    option("--functions", metavar="FILE", help="Python that registers services and handlers on `platform`")
     option("--verbose", action="store_true", help="write a line for each request, and tracebacks")
     options = vars(parser.parse_args())
-    functions = options.pop("functions")
     for stop in (signal.SIGINT, signal.SIGTERM):
         signal.signal(stop, signal.default_int_handler)
     try:
         platform = LocalPlatform(ai_key=os.environ.get("OPENAI_API_KEY"), **options)
         platform.register_service("echo", lambda data: data)
-        if functions is not None:
-            runpy.run_path(functions, {"platform": platform})
         with platform:
             key = "any key" if options["key"] is None else "the key"
             print('Aerostack is here: SDK("%s", server_url="%s"). Ctrl-C stops it.' % (key, platform.url), flush=True)

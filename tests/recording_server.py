@@ -13,6 +13,7 @@ import re
 import socket
 import socketserver
 import threading
+import tracemalloc
 import unittest
 from unittest import mock
 
@@ -179,8 +180,18 @@ def both(sdk, service, name):
     yield lambda *args, **options: asyncio.run(twin(*args, **options))
 
 
+def peak_memory(call):
+    """The memory that a call needs at its peak, in bytes."""
+    tracemalloc.start()
+    try:
+        call()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
 def every_operation():
-    return [(service, operation) for service, operation, _ in aerostack_lite.operations()]
+    return [(operation.service, operation) for operation in aerostack_lite.OPERATIONS]
 
 
 class CleanEnvironment(unittest.TestCase):

@@ -2,8 +2,8 @@
 
 import codecs
 import json
+import random
 import sys
-import tracemalloc
 import unittest
 import unittest.mock
 from datetime import datetime, timezone
@@ -19,12 +19,20 @@ from tests.recording_server import (
     both,
     decoded,
     every_operation,
+    peak_memory,
 )
 
 # Which statuses of which operation the API documents an error body for.
 STRUCTURED = {"auth_signin": {401}, "auth_signup": {400, 409}, "db_query": {400, 401, 500}}
 ERROR_STATUSES = (400, 401, 402, 403, 404, 409, 418, 422, 429, 451, 499, 500, 501, 502, 503, 504, 511, 599)
 PROBLEM = '{"code":"VALIDATION_ERROR","message":"No such table","details":{"table":"t"}}'
+NESTED_PROBLEMS = [  # as gateways and newer parts of the API write the same
+    '{"error":%s}' % PROBLEM,
+    '{"success":false,"error":%s}' % PROBLEM,
+    '{"error":%s,"requestId":"r","status":400}' % PROBLEM,
+    '{"error":{"type":"bad","code":"VALIDATION_ERROR","message":"No such table","details":{"table":"t"}}}',
+]
+DEEPEST = 150  # what must be read; beyond 1,000 levels some Python cannot
 
 
 class DecodeCase(unittest.TestCase):
@@ -79,13 +87,35 @@ class Success(DecodeCase):
             for status in (200, 201, 202, 203, 206, 226, 299):
                 self.assertIs(type(decoded(answer("{}", status), operation.name, service)), operation.response_type)
 
-    def test_is_an_empty_2xx_too(self):
+    def test_is_an_empty_204_or_205_too(self):
         for service, operation in every_operation():
-            for status, body in ((200, ""), (201, ""), (204, ""), (205, ""), (200, " \r\n")):
+            for status in (204, 205):
                 for content_type in ("application/json", "text/html", None):
                     with self.subTest(operation.name, status=status, content_type=content_type):
-                        model = decoded(answer(body, status, content_type), operation.name, service)
+                        model = decoded(answer("", status, content_type), operation.name, service)
                         self.assertEqual(model, operation.response_type())
+
+    def test_is_no_other_empty_2xx(self):
+        for service, operation in every_operation():
+            for status in (200, 201, 202, 203, 206, 226, 299):
+                for body in ("", " \r\n", "\ufeff"):
+                    for content_type, kind in (
+                        ("application/json", errors.ResponseValidationError),
+                        ("application/json; charset=utf-8", errors.ResponseValidationError),
+                        ("text/html", errors.SDKError),
+                        (None, errors.SDKError),
+                    ):
+                        with self.subTest(operation.name, status=status, body=body, content_type=content_type):
+                            self.error(kind, answer(body, status, content_type), operation.name, service)
+
+    def test_is_no_empty_2xx_for_a_twin_either(self):
+        for service, operation in every_operation():
+            response = answer("", 202)
+            sdk = SDK(KEY, client=FakeClient(response), async_client=FakeAsyncClient(response))
+            for call in both(sdk, service, operation.name):
+                with self.subTest(operation.name), self.assertRaises(errors.ResponseValidationError) as caught:
+                    call(EXAMPLES[operation.name][0])
+                self.assertEqual((caught.exception.attempts, caught.exception.maybe_processed), (1, True))
 
     def test_needs_json_whatever_its_type_says(self):
         for content_type in (
@@ -160,7 +190,8 @@ class Success(DecodeCase):
     def test_holds_any_json(self):
         for text, value in (
             ("12345678901234567890123", 12345678901234567890123),
-            ("1e400", float("inf")),
+            ("1e-400", 0.0),
+            ("1.7976931348623157e308", 1.7976931348623157e308),
             ('"\\ud800"', "\ud800"),
             ("-0", 0),
             ("[[]]", [[]]),
@@ -177,12 +208,71 @@ class Success(DecodeCase):
         rows = [{"id": number, "tags": ["[", "{"]} for number in range(1000)]
         self.assertEqual(decoded(answer(json.dumps({"value": rows}))).value, rows)
 
+    def test_may_hold_any_brackets_in_its_texts(self):
+        texts = ["[" * 3000, "{" * 3000, '"' + "[" * 3000, "\\" + "{" * 3000, '\\"[[' * 900, "\\\\[" * 900, '"[{' * 900]
+        value = [texts, {text: [text] for text in texts}, ["]" * 3000, '\\"}' * 900]] * 3
+        for document in (json.dumps({"value": value}), json.dumps({"value": value}, ensure_ascii=False)):
+            self.assertEqual(decoded(answer(document)).value, value)
+
+    def test_is_read_to_150_levels_wherever_the_deepest_stands(self):
+        for deepest in nested_values(DEEPEST - 2):
+            for document in around(deepest):
+                with self.subTest(document[:60]):
+                    self.assertEqual(
+                        json.dumps(decoded(answer('{"value":%s}' % document)).value), json.dumps(json.loads(document))
+                    )
+
+    def test_of_any_shape_is_what_python_reads(self):
+        dice = random.Random(20)
+        for _ in range(200):
+            value = [random_value(dice, dice.randrange(1, 12)) for _ in range(200)]
+            document = json.dumps({"value": value}, ensure_ascii=dice.random() < 0.5, indent=dice.choice([None, 1]))
+            self.assertEqual(decoded(answer(document)).value, value)
+
+    def test_of_many_rows_takes_little_more_memory_than_what_is_read(self):
+        rows = [{"id": number, "name": "row [%d]" % number, "tags": ["a", "{"]} for number in range(5000)]
+        many, empty = json.dumps({"value": rows}), '{"value":[%s%s1]}' % ('"",' * 100_000, "[]," * 600)
+        for document in (many, empty):
+            decoded(answer(document))  # so that what is imported and built once is there
+            more = peak_memory(lambda: decoded(answer(document))) - peak_memory(lambda: json.loads(document))
+            with self.subTest(document[:40]):
+                self.assertLess(more, 4 * len(document) + 100_000)
+
     def test_takes_no_more_memory_where_its_depth_must_be_counted(self):
         text = '{"value":[%s"%s"]}' % ("[]," * 1000, 'a\\\\\\"[[[' * 100_000)
-        tracemalloc.start()
-        self.addCleanup(tracemalloc.stop)
         self.assertEqual(len(decoded(answer(text)).value), 1001)
-        self.assertLess(tracemalloc.get_traced_memory()[1], 20 * len(text))
+        self.assertLess(peak_memory(lambda: decoded(answer(text))), 20 * len(text))
+
+
+def nested_values(levels):
+    """JSON of so many levels: lists, objects, and both in turn."""
+    yield "[" * levels + "]" * levels
+    yield '{"a":' * levels + "1" + "}" * levels
+    yield '[{"a":' * (levels // 2) + "1" + "}]" * (levels // 2)
+    yield '{"]}":[0,' * (levels // 2) + '"[[{{"' + "]}" * (levels // 2)
+
+
+def around(document):
+    """A document alone, and behind and before much else."""
+    yield document
+    yield "[%s%s]" % ("[{}]," * 1000, document)
+    yield "[%s%s]" % (document, ",[{}]" * 1000)
+    yield '["%s",%s]' % ('\\\\\\"[{' * 1000, document)
+    yield '["%s",%s]' % ("]}" * 1000, document)
+    yield '[%s,"%s"]' % (document, "]}" * 1000)
+    yield '[{"%s":%s}]' % ('\\"' + "]" * 1000, document)
+
+
+def random_value(dice, levels):
+    """A value of at most so many levels, with texts that look like JSON."""
+    if levels and dice.random() < 0.6:
+        items = [random_value(dice, levels - 1) for _ in range(dice.randrange(3))]
+        return items if dice.random() < 0.5 else {random_text(dice): item for item in items}
+    return dice.choice([None, True, dice.randrange(10), random_text(dice)])
+
+
+def random_text(dice):
+    return "".join(dice.choice('[]{}"\\,:/ \n\u00e9\U0001f600') for _ in range(dice.randrange(8)))
 
 
 class HeadersByName(unittest.TestCase):
@@ -213,6 +303,9 @@ class NotTheJsonOfTheApi(DecodeCase):
         b'{"value":NaN}',
         b'{"value":Infinity}',
         b'{"value":-Infinity}',
+        b'{"value":1e400}',
+        b'{"value":[{"a":-1.8E+308}]}',
+        b'{"value":%s}' % (b"9" * 400 + b".5"),
         b'{"value":"\xff"}',
         b"\xff\xfe{\0}\0",
         b"[" * 100_000,
@@ -234,6 +327,14 @@ class NotTheJsonOfTheApi(DecodeCase):
                     self.assertIs(error.cause, error.__cause__)
                     self.assertIsInstance(error.cause, ValueError)
                     self.assertEqual(error.body, response.text)
+
+    def test_is_also_what_is_too_deep_wherever_the_deepest_stands(self):
+        for deepest in nested_values(5000):
+            for document in around(deepest):
+                with self.subTest(document[:60]):
+                    error = self.error(errors.ResponseValidationError, answer('{"value":%s}' % document))
+                    self.assertLess(len(str(error)), 1000)
+                    self.error(errors.SDKError, answer('{"code":"X","message":"m","a":%s}' % document, 400))
 
     def test_is_an_error_however_little_stack_is_left(self):
         def deeper(levels, value):
@@ -330,9 +431,38 @@ class ApiErrors(DecodeCase):
                         else "API error occurred: Status %d. Body: %s" % (status, PROBLEM),
                     )
 
+    def test_may_be_nested(self):
+        for service, operation in every_operation():
+            for body in NESTED_PROBLEMS:
+                for status in (400, 401, 409, 429, 500):
+                    with self.subTest(operation.name, body=body, status=status):
+                        structured = status in STRUCTURED.get(operation.name, ())
+                        error = self.error(
+                            errors.ErrorResponse if structured else errors.SDKError,
+                            answer(body, status),
+                            operation.name,
+                            service,
+                        )
+                        self.assertIs(type(error.data), errors.ErrorResponseData)
+                        self.assertIs(error.data.code, errors.Code.VALIDATION_ERROR)
+                        self.assertEqual((error.data.message, error.data.details), ("No such table", {"table": "t"}))
+                        self.assertEqual(error.body, body)
+                        shown = "No such table" if structured else "API error occurred: Status %d. Body: %s"
+                        self.assertEqual(str(error), shown if structured else shown % (status, body))
+
+    def test_that_are_flat_are_read_as_such_whatever_stands_beside(self):
+        body = '{"code":"OUTER","message":"outer","error":{"code":"INNER","message":"inner"}}'
+        error = self.error(errors.ErrorResponse, answer(body, 400), "db_query", "database")
+        self.assertEqual((error.data.code, error.data.message), ("OUTER", "outer"))
+
+    def test_that_are_nested_keep_a_code_that_is_not_known(self):
+        body = '{"error":{"code":"TEAPOT","message":"m","details":null}}'
+        error = self.error(errors.ErrorResponse, answer(body, 500), "db_query", "database")
+        self.assertEqual((error.data.code, type(error.data.code), error.data.details), ("TEAPOT", str, None))
+
     def test_are_the_same_for_a_twin(self):
         for service, operation in every_operation():
-            response = answer(PROBLEM, 401)
+            response = answer(PROBLEM if operation.name < "d" else NESTED_PROBLEMS[0], 401)
             sdk = SDK(KEY, client=FakeClient(response), async_client=FakeAsyncClient(response), retry_config=None)
             found = []
             for call in both(sdk, service, operation.name):
@@ -369,6 +499,17 @@ class ApiErrors(DecodeCase):
             '{"code":"X","message":5}',
             '{"code":"X","message":"m","details":[]}',
             '{"error":{"message":"m"}}',
+            '{"error":{"code":"X"}}',
+            '{"error":{"code":5,"message":"m"}}',
+            '{"error":{"code":"X","message":"m","details":5}}',
+            '{"error":{}}',
+            '{"error":null}',
+            '{"error":"text"}',
+            '{"error":[{"code":"X","message":"m"}]}',
+            '{"error":{"error":{"code":"X","message":"m"}}}',
+            '[{"code":"X","message":"m"}]',
+            '{"code":"X","message":"m","details":{"a":1e400}}',
+            '{"error":{"code":"X","message":"m","details":{"a":[-1e400]}}}',
             "<html>",
             "{",
             '{"code":NaN}',
@@ -461,7 +602,8 @@ class WhatOtherClientsReturn(DecodeCase):
                 self.status_code, self.text, self.headers = status_code, text, {"content-type": content_type}
 
         self.assertEqual(decoded(Bare(200, '{"value":"\u00e9"}')).value, "\u00e9")
-        self.assertEqual(decoded(Bare(200, "")), models.CacheGetResponseBody())
+        self.assertEqual(decoded(Bare(204, "")), models.CacheGetResponseBody())
+        self.error(errors.ResponseValidationError, Bare(200, ""))
         self.assertEqual(str(self.error(errors.SDKError, Bare(404, "no"))), "API error occurred: Status 404. Body: no")
         self.assertEqual(
             self.error(errors.ErrorResponse, Bare(400, PROBLEM), "db_query", "database").data.code, "VALIDATION_ERROR"

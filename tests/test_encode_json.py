@@ -17,7 +17,7 @@ from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 
 from aerostack_lite import SDK, UNSET, errors, models
-from tests.recording_server import KEY, FakeAsyncClient, FakeClient, both, sent_json
+from tests.recording_server import KEY, FakeAsyncClient, FakeClient, both, peak_memory, sent_json
 from tests.sample_types import Colour, Level, Mapped, Name, Pair, Point, Text, Whole
 
 EAST = timezone(timedelta(hours=5, minutes=30))
@@ -215,6 +215,27 @@ class Encoding(unittest.TestCase):
     def test_of_two_keys_that_become_one_the_later_is_what_a_server_reads(self):
         self.assertEqual(json.loads(sent_json({1: "a", "1": "b"})), {"1": "b"})
 
+    def test_of_the_text_null_as_a_key_is_that_of_any_other_key(self):
+        for value, expected in (
+            ({"null": None}, b'{"null":null}'),
+            ({"null": {"null": [{"null": "null"}]}}, b'{"null":{"null":[{"null":"null"}]}}'),
+            ({Text("null"): 1}, b'{"null":1}'),
+            ({b"null": 1}, b'{"null":1}'),
+            ([{"null": date(2024, 1, 2)}, {1: 2}], b'[{"null":"2024-01-02"},{"1":2}]'),
+            ({"a": '"null":', "b": ['{"null":1}']}, b'{"a":"\\"null\\":","b":["{\\"null\\":1}"]}'),
+            (Mapped(null=Mapped(null=1)), b'{"null":{"null":1}}'),
+        ):
+            with self.subTest(value):
+                self.assertEqual(sent_json(value), expected)
+        self.assertEqual(sent_json({"null": 1} for _ in range(2)), b'[{"null":1},{"null":1}]')
+
+    def test_of_the_text_null_as_a_key_takes_no_more_memory_than_of_another(self):
+        sent_json([{"null": 1}])
+        null, other = (
+            peak_memory(lambda: sent_json([{key: number} for number in range(20_000)])) for key in ("null", "nill")
+        )
+        self.assertLess(null, 1.2 * other)
+
     def test_reads_a_generator_to_its_end(self):
         self.assertEqual(sent_json(x for x in (1, 2)), b"[1,2]")
         self.assertEqual(sent_json({"a": map(str, (1, 2)), "b": iter("xy")}), b'{"a":["1","2"],"b":["x","y"]}')
@@ -248,6 +269,11 @@ class Encoding(unittest.TestCase):
         self.assertEqual(client.content, b'{"email":"e","password":"p","metadata":{"id":"%s"}}' % str(ID).encode())
 
 
+def steps(path):
+    """A path such as value[3].x as a tuple of names and numbers."""
+    return tuple(int(step[1:-1]) if step[0] == "[" else step for step in re.findall(r"\[\d+\]|[^.\[]+", path))
+
+
 class Refusals(unittest.TestCase):
     def refused(self, value):
         """The error that both twins raise, after it was made sure that nothing went out."""
@@ -264,7 +290,27 @@ class Refusals(unittest.TestCase):
             with self.subTest(path, value=type(value).__name__):
                 error = self.refused(value)
                 self.assertRegex(str(error), "(?m)^(body[.])?%s: " % re.escape(path))
+                self.assertEqual([problem["loc"] for problem in error.errors()], [("body", *steps(path))])
                 self.assertNotIn("sesame", str(error))
+
+    def test_of_what_stands_under_an_odd_key_name_the_key_as_it_is(self):
+        for key in ("a.b", "[0]", "", "a b", "null"):
+            with self.subTest(key):
+                (problem,) = self.refused({key: [math.nan]}).errors()
+                self.assertEqual(problem["loc"], ("body", "value", key, 0))
+
+    def test_of_a_key_none_are_not_misled_by_the_text_null(self):
+        for path, value in (
+            ("value[1]", [{"null": 1}, {None: 1}]),
+            ("value[2]", [{"null": None}, "null", {"a": 1, None: 2}]),
+            ("value.null", {"null": {None: 1}}),
+            ("value[0].a", ({"a": Mapped({None: 1})},)),
+            ("value[20000]", [{"null": 1}] * 20_000 + [{None: 1}]),
+            ("value.x", Point({None: 1})),
+        ):
+            with self.subTest(path):
+                error = self.refused(value)
+                self.assertIn(path + ": ", str(error))
 
     def test_of_what_a_generator_yields_name_its_place(self):
         with self.assertRaises(errors.ValidationError) as caught:

@@ -90,20 +90,11 @@ ACCEPTED = {
             (5.0, 5),
             (-0.0, 0),
             (2.0**62, 2**62),
-            (decimal.Decimal("5.00"), 5),
-            (fractions.Fraction(10, 2), 5),
             (Number.FIVE, 5),
             (Index(), 5),
             ("5", 5),
-            (" 5 ", 5),
-            ("+5", 5),
             ("-5", -5),
             ("05", 5),
-            ("5.0", 5),
-            ("5.000", 5),
-            ("1_000", 1000),
-            (b"5", 5),
-            (bytearray(b"5"), 5),
             ("9" * 30, int("9" * 30)),
         ],
     ),
@@ -116,19 +107,6 @@ ACCEPTED = {
             (0, False),
             (1.0, True),
             (0.0, False),
-            ("true", True),
-            ("TRUE", True),
-            ("Yes", True),
-            ("y", True),
-            ("on", True),
-            ("t", True),
-            ("1", True),
-            ("false", False),
-            ("no", False),
-            ("n", False),
-            ("OFF", False),
-            ("f", False),
-            ("0", False),
         ],
     ),
     "list": (
@@ -204,6 +182,8 @@ ACCEPTED = {
 REFUSED = {
     "text": [None, 5, 5.0, True, decimal.Decimal(5), b"\xff", [], {}, object(), memoryview(b"a")],
     "integer": [
+        *(" 5 ", "+5", "5.0", "5.000", "1_000", b"5", bytearray(b"5")),  # no JSON API has these
+        *(decimal.Decimal("5.00"), fractions.Fraction(10, 2)),
         "5.5",
         "1e3",
         "0x10",
@@ -233,7 +213,10 @@ REFUSED = {
         date(2024, 1, 2),
         "9" * 5000,
     ],
-    "boolean": [2, -1, 1.5, " true ", "", "maybe", math.nan, [], {}, datetime(2024, 1, 2)],
+    "boolean": [
+        *("Yes", "y", "on", "t", "no", "n", "OFF", "f", " true ", "", "maybe"),
+        *(2, -1, 1.5, math.nan, [], {}, datetime(2024, 1, 2)),
+    ],
     "list": ["ab", b"ab", bytearray(b"ab"), {"a": 1}, 5, object(), models.CacheGetRequestBody(key="k")],
     "object": [[("a", 1)], "{}", 5, [], {1: 1}, {None: 1}, {(): 1}, models.CacheGetRequestBody(key="k"), sample],
     "role": [5, [], b"\xff"],
@@ -271,7 +254,7 @@ class TheConstructor(unittest.TestCase):
     def test_takes_keywords_by_either_name(self):
         for fields in (
             {"job_id": "1", "success": True},
-            {"jobId": "1", "success": "yes"},
+            {"jobId": "1", "success": True},
             {"jobId": "1", "job_id": "loses", "success": 1},
         ):
             model = models.QueueEnqueueResponseBody(**fields)
@@ -358,6 +341,88 @@ class TheConstructor(unittest.TestCase):
         self.assertIs(models.User().name, UNSET)
         self.assertIsNone(models.User(name=None).name)
         self.assertIsNone(models.CacheGetResponseBody(exists=None).exists)
+
+
+class AMessageOfAChat(unittest.TestCase):
+    """A history comes from elsewhere, often in OpenAI's form: what this file does not know is kept and sent on."""
+
+    CALL = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    HISTORY = [
+        {"role": "system", "content": "Be brief.", "name": "setup"},
+        {"role": "user", "content": [{"type": "text", "text": "Hi"}, {"type": "image_url", "image_url": {"url": "u"}}]},
+        {"role": "assistant", "tool_calls": [CALL], "refusal": "no"},
+        {"role": "tool", "tool_call_id": "c1", "content": "42"},
+        {"role": "function", "name": "f", "content": "42", "function_call": {"name": "f"}},
+        {"name": "nobody"},
+        {"role": "user", "content": []},
+    ]
+
+    def test_keeps_members_that_are_not_known(self):
+        for message in self.HISTORY:
+            for made in (models.Messages(**message), models.Messages.model_validate(message)):
+                with self.subTest(message):
+                    self.assertEqual((made.role, made.content), (message.get("role"), message.get("content")))
+                    self.assertEqual(made.model_dump(by_alias=True, mode="json"), message)
+                    self.assertEqual(json.loads(made.model_dump_json()), message)
+                    self.assertEqual(models.Messages.model_validate(made.model_dump()).model_dump(), message)
+
+    def test_keeps_them_in_every_copy(self):
+        for message in self.HISTORY:
+            made = models.Messages(**message)
+            for again in (
+                copy.copy(made),
+                copy.deepcopy(made),
+                pickle.loads(pickle.dumps(made)),
+                models.Messages.model_validate(made),
+            ):
+                with self.subTest(message):
+                    self.assertEqual(again.model_dump(), message)
+
+    def test_keeps_them_within_a_request(self):
+        request = models.AiChatRequestBody(messages=self.HISTORY)
+        self.assertEqual(request.model_dump(mode="json"), {"messages": self.HISTORY})
+        request = models.AiChatRequestBody(messages=[models.Messages(**message) for message in self.HISTORY])
+        self.assertEqual(request.model_dump(mode="json"), {"messages": self.HISTORY})
+
+    def test_has_text_or_a_list_of_parts_as_its_content(self):
+        for content in ("", "Hi", [], [{"type": "text", "text": "Hi"}], ({"type": "text", "text": "Hi"},)):
+            made = models.Messages(content=content).content
+            self.assertEqual(made, list(content) if isinstance(content, tuple) else content)
+        for content in (5, True, 1.5, {"type": "text"}, object()):
+            with self.subTest(content), self.assertRaises(errors.ValidationError) as caught:
+                models.AiChatRequestBody(messages=[{}, {"content": content}])
+            self.assertEqual([problem["loc"] for problem in caught.exception.errors()], [("messages", 1, "content")])
+
+    def test_is_open_but_no_other_request_is(self):
+        for model in CLASSES:
+            if model.__name__ in SAMPLES and model is not models.AuthResponse:
+                with self.subTest(model.__name__), self.assertRaises(errors.ValidationError):
+                    model(no_such_field=1, **SAMPLES[model.__name__])
+
+
+class AChat(unittest.TestCase):
+    SETTINGS = {"temperature": 0.5, "max_tokens": 100, "top_p": 0.9}
+
+    def test_takes_how_the_model_is_to_answer(self):
+        request = models.AiChatRequestBody(messages=[], **self.SETTINGS)
+        self.assertEqual((request.temperature, request.max_tokens, request.top_p), (0.5, 100, 0.9))
+        self.assertEqual(request.model_dump(by_alias=True), {"messages": [], **self.SETTINGS})
+        self.assertEqual(models.AiChatRequestBody(messages=[]).model_dump(), {"messages": []})
+
+    def test_keeps_a_0_apart_from_nothing(self):
+        request = models.AiChatRequestBody(messages=[], temperature=0, max_tokens=0, top_p=0)
+        self.assertEqual(request.model_dump(), {"messages": [], "temperature": 0, "max_tokens": 0, "top_p": 0})
+
+    def test_takes_numbers_only(self):
+        for field, values in {
+            "temperature": ["warm", [], {}, math.nan, math.inf, "nan", object()],
+            "top_p": ["most", [], {}, math.nan, -math.inf, "inf", object()],
+            "max_tokens": ["many", [], {}, 1.5, math.nan, object()],
+        }.items():
+            for value in values:
+                with self.subTest(field, value=value), self.assertRaises(errors.ValidationError) as caught:
+                    models.AiChatRequestBody(messages=[], **{field: value})
+                self.assertEqual([problem["loc"] for problem in caught.exception.errors()], [(field,)])
 
 
 class Assignment(unittest.TestCase):

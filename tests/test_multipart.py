@@ -11,7 +11,17 @@ import unittest
 
 from aerostack_lite import errors, models
 from tests.upload_case import BOTH_TWINS, DATA, PATIENCE_SECONDS, UploadCase, as_coroutine, finish
-from tests.upload_sources import EITHER, ONE_WAY, REWINDABLE, Fspath, Unseekable, Upper, in_a_pipe
+from tests.upload_sources import (
+    EITHER,
+    ONE_WAY,
+    REWINDABLE,
+    TO_BE_AWAITED,
+    Fspath,
+    Unseekable,
+    Uploaded,
+    Upper,
+    in_a_pipe,
+)
 
 FILE_NAMES = [  # given, and as it must stand between the quotes
     ("plain.txt", b"plain.txt"),
@@ -329,6 +339,22 @@ class Refused(UploadCase):
     def test_text_files(self):
         self.refused_content(self.open(str(self.path(b"text")), encoding="utf-8"), r"(?i)binary|\brb\b")
         self.refused_content(io.StringIO("text"), r"(?i)binary|bytes")
+
+    def test_files_that_are_to_be_awaited(self):
+        for name, make in TO_BE_AWAITED.items():
+            source = make(DATA)
+            if isinstance(source, asyncio.StreamReader):
+                self.addCleanup(source._loop.close)
+            advice = r"(?is)await.*\.file\b|\.file\b.*await" if hasattr(source, "file") else r"(?i)await|async"
+            with self.subTest(source=name):
+                self.refused_content(source, advice)
+                self.refused(advice, key="k", file=source)
+
+    def test_of_fastapi_s_upload_file_the_file_itself_is_taken(self):
+        server = self.serve()
+        for twin in BOTH_TWINS:
+            self.upload(server, Uploaded(DATA).file, twin=twin)
+            self.assertTrue(server.received[-1].file == DATA)
 
     def test_closed_files(self):
         for name in ("a file", "BytesIO", "SpooledTemporaryFile in memory"):

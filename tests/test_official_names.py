@@ -86,6 +86,8 @@ PLACES = {
 
 
 class OfficialNames(unittest.TestCase):
+    maxDiff = None
+
     def run_python(self, program, *places):
         """What a program prints on a bare host that has the file in these places."""
         with tempfile.TemporaryDirectory() as folder:
@@ -123,6 +125,78 @@ class OfficialNames(unittest.TestCase):
                 service,
             )
         self.assertEqual(self.run_python(program + "print('done')"), ["done"])
+
+    def test_of_modules_are_attributes_once_they_are_imported(self):
+        services = ("ai", "authentication", "cache", "database", "queue", "services", "storage")
+        for place in PLACES:
+            program = "".join(
+                "import {0}{1}\nassert hasattr({0}{1}, '{2}'), '{2}'\n".format(place, module, name)
+                for module, names in NAMES.items()
+                for name in names
+            )
+            program += "import {0}.sdk\nassert {0}.sdk.SDK is {0}.SDK\n".format(place)
+            program += "import {0}.sdkconfiguration as other\nassert other.SDKConfiguration is {0}.SDKConfiguration\n"
+            for service in services:
+                program += "import {0}.%s\nassert {0}.%s.%s is {0}.%s\n" % (
+                    *(service, service),
+                    *(service.capitalize(), service.capitalize()),
+                )
+            program += "from {0} import sdk, sdkconfiguration, %s\nassert sdk.SDK\n" % ", ".join(services)
+            with self.subTest(place):
+                self.assertEqual(self.run_python(program.format(place) + "print('done')", *PLACES.values()), ["done"])
+
+    def test_of_modules_are_found_by_those_who_only_look(self):
+        program = """
+            import importlib, importlib.util, sys
+            for place in PLACES:
+                importlib.import_module(place)
+            modules = "ai authentication cache database errors httpclient models queue sdk sdkconfiguration services"
+            for name in (modules + " storage types utils").split():
+                for place in PLACES:
+                    full = place + "." + name
+                    spec = importlib.util.find_spec(full)
+                    assert spec is not None and spec.name in (full, place), (full, spec)
+                    module = importlib.import_module(full)
+                    assert module is sys.modules[full], full
+                    assert importlib.util.find_spec(full) is not None, full
+            for place in PLACES:
+                try:
+                    found = importlib.util.find_spec(place + ".no_such_module")
+                except ModuleNotFoundError:
+                    found = None
+                assert found is None, found
+            print("done")"""
+        self.assertEqual(
+            self.run_python("PLACES = %r\n" % list(PLACES) + textwrap.dedent(program), *PLACES.values()), ["done"]
+        )
+
+    def test_are_found_by_tools_that_go_by_a_dotted_name(self):
+        program = """
+            import inspect, pickle, pkgutil, pydoc, typing
+            from unittest import mock
+            import PLACE.models, PLACE.sdk
+            with mock.patch("PLACE.sdk.SDK") as fake:
+                assert PLACE.sdk.SDK is fake
+            with mock.patch("PLACE.utils.RetryConfig") as fake:
+                from PLACE.utils import RetryConfig
+                assert RetryConfig is fake
+            with mock.patch("PLACE.cache.Cache.cache_get", return_value=5):
+                assert PLACE.SDK("key").cache.cache_get(key="k") == 5
+            assert pydoc.locate("PLACE.models.File") is PLACE.models.File
+            assert pydoc.locate("PLACE.sdk.SDK") is PLACE.SDK
+            if hasattr(pkgutil, "resolve_name"):
+                assert pkgutil.resolve_name("PLACE.errors:SDKError") is PLACE.errors.SDKError
+                assert pkgutil.resolve_name("PLACE.database:Database.db_query") is PLACE.Database.db_query
+            for thing in (PLACE.models.File(content=b"c", file_name="f"), PLACE.models.Role.USER, PLACE.UNSET):
+                assert pickle.loads(pickle.dumps(thing)) == thing
+            for made in (PLACE.SDK, PLACE.models.File, PLACE.errors.SDKError, PLACE.utils.RetryConfig):
+                assert inspect.getmodule(made).__name__.startswith("PLACE"), made
+                assert inspect.getsourcefile(made), made
+            print("done")"""
+        for place in PLACES:
+            with self.subTest(place):
+                found = self.run_python(textwrap.dedent(program).replace("PLACE", place), *PLACES.values())
+                self.assertEqual(found, ["done"])
 
     def test_annotate_a_function_of_yours(self):
         program = """

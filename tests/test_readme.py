@@ -132,12 +132,12 @@ class FactsTest(unittest.TestCase):
 
     def test_the_operations_are_the_file_s(self):
         rows = []
-        for service, operation, _ in aerostack_lite.operations():
+        for operation in aerostack_lite.OPERATIONS:
             goes_in = [
                 "`%s%s`" % (field.name, "?" * (field.default is None)) for field in operation.request_type._fields()
             ]
             comes_back = ["`%s`" % field.name for field in operation.response_type._fields()]
-            rows.append(["`sdk.%s.%s`" % (service, operation.name), " ".join(goes_in), " ".join(comes_back)])
+            rows.append(["`sdk.%s.%s`" % (operation.service, operation.name), " ".join(goes_in), " ".join(comes_back)])
         self.assertEqual(table("Call"), rows)
 
     def test_the_settings_are_the_file_s(self):

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import inspect
+import logging
 import math
 import os
 import pathlib
@@ -11,6 +12,7 @@ import sys
 import textwrap
 import threading
 import unittest
+from unittest import mock
 
 import aerostack_lite
 from aerostack_lite import SDK, SERVERS, UNSET, BackoffStrategy, RetryConfig, errors
@@ -522,6 +524,202 @@ class TheDebugLogger(RecordingCase):
                     self.assertIn(operation.name, lines[0])
                     self.assertIn("Status Code: 200", lines[1])
                     self.assertNotRegex("".join(lines), "sesame|correct horse")
+
+    def test_is_given_the_exception_of_a_failure(self):
+        class Logger:
+            def debug(self, message, *values, **options):
+                heard.append((message % values, options.get("exc_info")))
+
+        sdk = self.sdk(server_url="http://127.0.0.1:1", debug_logger=Logger(), retry_config=None)
+        for call in both(sdk, "cache", "cache_get"):
+            heard = []
+            error = self.raises(errors.ConnectError, call, key="k")
+            self.assertEqual([text.partition(":")[0] for text, _ in heard], ["Request", "Request Exception"])
+            self.assertFalse(heard[0][1])
+            self.assertTrue(heard[1][1], "no exc_info")
+            if isinstance(heard[1][1], BaseException):
+                self.assertIs(heard[1][1], error)
+
+
+class TheLoggerOfTheProgram(RecordingCase):
+    """A signal's handler may raise anywhere, also within logging, whose lock Python before 3.13 then leaves locked."""
+
+    def setUp(self):
+        super().setUp()
+        logger = logging.getLogger("aerostack_lite")
+        self.addCleanup(logger.setLevel, logger.level)
+        self.logger = logger
+
+    def test_is_looked_up_once_at_most(self):
+        for level in (logging.WARNING, logging.DEBUG):
+            self.logger.setLevel(level)
+            with mock.patch.object(logging, "getLogger", side_effect=logging.getLogger) as get_logger:
+                with mock.patch.object(
+                    logging.Manager, "getLogger", autospec=True, return_value=self.logger
+                ) as manager:
+                    sdk = self.sdk()
+                    for service, operation in every_operation():
+                        for call in both(sdk, service, operation.name):
+                            call(EXAMPLES[operation.name][0])
+            with self.subTest(level):
+                self.assertLessEqual(get_logger.call_count, 1)
+                self.assertLessEqual(manager.call_count, 1)
+
+    def test_keeps_no_call_waiting_while_its_lock_is_held(self):
+        for level in (logging.WARNING, logging.DEBUG):
+            self.logger.setLevel(level)
+            sdk, done = self.sdk(), []
+            handler = logging.StreamHandler(open(os.devnull, "w"))
+            self.addCleanup(handler.stream.close)
+            self.logger.addHandler(handler)
+            self.addCleanup(self.logger.removeHandler, handler)
+            for call in both(sdk, "cache", "cache_get"):
+                call(key="k")  # with which the logger was found, if it was needed
+
+            def work():
+                for call in both(sdk, "cache", "cache_get"):
+                    done.append(call(key="k"))
+
+            thread = threading.Thread(target=work, daemon=True)
+            with logging._lock:  # where a signal's handler that raised has left it
+                thread.start()
+                thread.join(5)
+                with self.subTest(level):
+                    self.assertEqual(len(done), 2)
+            thread.join()
+
+    def test_may_be_set_up_after_the_sdk_was_made(self):
+        lines = []
+
+        class Handler(logging.Handler):
+            def emit(self, record):
+                lines.append(record.getMessage())
+
+        sdk, handler = self.sdk(), Handler()
+        sdk.cache.cache_get(key="k")
+        self.logger.setLevel(logging.DEBUG)
+        self.logger.addHandler(handler)
+        self.addCleanup(self.logger.removeHandler, handler)
+        for call in both(sdk, "cache", "cache_get"):
+            call(key="k")
+        self.assertEqual([line.partition(":")[0] for line in lines], ["Request", "Response"] * 2)
+        self.logger.setLevel(logging.INFO)
+        sdk.cache.cache_get(key="k")
+        self.assertEqual(len(lines), 4)
+
+    def test_may_be_imported_after_the_sdk_was_made(self):
+        program = textwrap.dedent("""
+            import sys
+            from aerostack_lite import SDK
+            sdk = SDK("key", server_url=sys.argv[1])
+            assert "logging" not in sys.modules
+            import logging
+            logging.basicConfig(level=logging.DEBUG, stream=sys.stdout, format="%(name)s %(levelname)s")
+            sdk.cache.cache_get(key="k")
+        """)
+        with RecordingServer() as server:
+            run = subprocess.run(
+                [
+                    sys.executable,
+                    "-I",
+                    "-S",
+                    "-c",
+                    "import sys; sys.path.insert(0, %r)\n%s" % (ROOT, program),
+                    server.url,
+                ],
+                timeout=30,
+                capture_output=True,
+            )
+        self.assertEqual((run.returncode, run.stderr), (0, b""))
+        self.assertEqual(run.stdout.splitlines(), [b"aerostack_lite DEBUG"] * 2)
+
+
+class HalfMade(CleanEnvironment):
+    """An object whose construction failed: a debugger and an error tracker show it, and it is deleted."""
+
+    CLASSES = [
+        *(getattr(aerostack_lite, name) for name in aerostack_lite.__all__),
+        *(getattr(aerostack_lite.models, name) for name in aerostack_lite.models.__all__),
+        *(getattr(aerostack_lite.errors, name) for name in aerostack_lite.errors.__all__),
+    ]
+
+    def test_has_a_repr(self):
+        for made in self.CLASSES:
+            if isinstance(made, type) and not issubclass(made, aerostack_lite.models.Role):
+                with self.subTest(made.__name__):
+                    try:
+                        half = made.__new__(made)
+                    except TypeError:  # an enum, or what is no class of objects
+                        continue
+                    self.assertIsInstance(repr(half), str)
+                    self.assertIsInstance(str(half), str)
+                    self.assertIsInstance("%r" % ([half],), str)
+
+    def test_has_a_repr_where_its_constructor_failed(self):
+        for make, seen in (
+            (lambda: aerostack_lite.HttpClient(proxy="ftp://h"), aerostack_lite.HttpClient),
+            (lambda: aerostack_lite.HttpClient(max_connections=0), aerostack_lite.HttpClient),
+            (lambda: aerostack_lite.AsyncHttpClient(max_workers=0), aerostack_lite.AsyncHttpClient),
+            (lambda: aerostack_lite.AsyncHttpClient(proxy=5), aerostack_lite.AsyncHttpClient),
+            (lambda: SDK(KEY, server_url="ftp://h"), SDK),
+            (lambda: SDK(KEY, async_client=5), SDK),
+            (lambda: SDK(KEY, max_workers=0), SDK),
+            (lambda: aerostack_lite.models.AuthSigninRequestBody(email=5), aerostack_lite.models.AuthSigninRequestBody),
+            (lambda: aerostack_lite.models.User(created_at="x"), aerostack_lite.models.User),
+        ):
+            with self.subTest(seen.__name__):
+                found = []
+                try:
+                    make()
+                except errors.AerostackError as error:  # for assertRaises would clear the frames
+                    trace = error.__traceback__
+                    while trace:
+                        found += [value for value in trace.tb_frame.f_locals.values() if isinstance(value, seen)]
+                        trace = trace.tb_next
+                for value in found:
+                    self.assertIsInstance(repr(value) + str(value), str)
+
+    def test_is_deleted_without_a_word(self):
+        program = textwrap.dedent("""
+            import gc
+            import aerostack_lite
+            from aerostack_lite import SDK, AsyncHttpClient, HttpClient, errors, models
+
+            for make in (
+                lambda: HttpClient(proxy="ftp://h"),
+                lambda: HttpClient(max_connections=0),
+                lambda: HttpClient(headers={"X": "\\n"}),
+                lambda: HttpClient(handlers=5),
+                lambda: HttpClient(no_such_setting=1),
+                lambda: AsyncHttpClient(max_workers=0),
+                lambda: AsyncHttpClient(proxy=5),
+                lambda: AsyncHttpClient(no_such_setting=1),
+                lambda: SDK(""),
+                lambda: SDK("key", server_url="ftp://h"),
+                lambda: SDK("key", client=5),
+                lambda: SDK("key", async_client=5),
+                lambda: SDK("key", max_workers=0),
+                lambda: SDK("key", timeout_ms=0),
+                lambda: models.File(),
+            ):
+                try:
+                    make()
+                except (TypeError, errors.AerostackError):
+                    pass
+                else:
+                    raise SystemExit("it was made")
+            for made in (SDK, HttpClient, AsyncHttpClient, models.File, errors.SDKError, aerostack_lite.Response):
+                made.__new__(made)
+            gc.collect()
+            print("done")
+        """)
+        run = subprocess.run(
+            [sys.executable, "-W", "error", "-X", "dev", "-c", program],
+            timeout=30,
+            cwd=ROOT,
+            capture_output=True,
+        )
+        self.assertEqual((run.returncode, run.stdout.split(), run.stderr.decode()), (0, [b"done"], ""))
 
 
 class Closing(RecordingCase):

@@ -1,16 +1,21 @@
 """Keep-alive: every call gets its own answer, from a connection that deserves trust."""
 
+import importlib.util
 import json
 import os
-import signal
+import socket
 import subprocess
 import sys
 import threading
+import time
 import unittest
 from unittest import mock
 
+import aerostack_lite
 from aerostack_lite import SDK, HttpClient, errors
+from tests.interruption import CAN_INTERRUPT, Interruption
 from tests.scripted_server import (
+    PATIENCE_SECONDS,
     ClientTestCase,
     ScriptedServer,
     Stopwatch,
@@ -51,17 +56,49 @@ class KeepAliveCase(ClientTestCase):
 
 class InterruptedTest(KeepAliveCase):
     def test_twice_is_no_reason_to_trust_a_connection_either(self):
-        left_open = []
+        close_it, left_open, main = socket.socket.close, [], threading.current_thread()
 
-        def interrupted(connection):
-            left_open.append(connection)
+        def interrupted(sock):
+            if threading.current_thread() is not main or left_open:
+                return close_it(sock)
+            left_open.append(sock)
             raise KeyboardInterrupt
 
         with ScriptedServer([expect, expect, answer(b'"first"')], [expect, answer(b'"second"')]) as server:
-            with mock.patch("aerostack_lite._Connection.close", interrupted), self.assertRaises(KeyboardInterrupt):
+            with mock.patch.object(socket.socket, "close", interrupted), self.assertRaises(KeyboardInterrupt):
                 post(self.client, server.url, timeout=0.05)
             self.assertEqual(post(self.client, server.url).json(), "second")
             left_open[0].close()
+
+    def test_by_another_call_wherever_it_comes_in_between_both_are_answered(self):
+        """A signal's handler may make a call, too: here, before each line of the module that a call comes to."""
+        module, visited, answered, done = aerostack_lite.__file__, set(), [], []
+
+        def trace(frame, event, argument):
+            place = frame.f_code.co_filename, frame.f_lineno
+            if place[0] != module:
+                return None
+            if event == "line" and place not in visited:
+                visited.add(place)
+                sys.settrace(None)
+                answered.append(post(self.client, server.url, b'"inner"').json())
+                sys.settrace(trace)
+            return trace
+
+        def work():
+            sys.settrace(trace)
+            done.append(post(self.client, server.url, b'"outer"').json())
+            sys.settrace(None)
+            done.append(post(self.client, server.url, b'"last"').json())
+
+        with ScriptedServer(repeat(mirror)) as server:
+            thread = threading.Thread(target=work, daemon=True)
+            thread.start()
+            thread.join(PATIENCE_SECONDS)
+            self.assertEqual(done, ["outer", "last"])
+            self.assertEqual(set(answered), {"inner"})
+            self.assertGreater(len(answered), 50)
+            self.assertEqual(self.pool()[0], 0)
 
 
 class ReuseTest(KeepAliveCase):
@@ -96,12 +133,6 @@ class ReuseTest(KeepAliveCase):
                     post(self.client, server.url, b"%d" % number, headers={"Connection": "close"}).json(), number
                 )
             self.assertEqual((server.connections, self.pool()), (3, (0, 0)))
-
-    def test_a_call_within_a_call_by_a_signal_s_handler_say_is_answered(self):
-        with ScriptedServer(repeat(mirror)) as server, self.client._pool.lock:  # wherever it comes in between
-            self.assertTrue(self.client._pool.lock.acquire(blocking=False), "it would wait for itself")
-            self.client._pool.lock.release()
-            self.assertEqual(post(self.client, server.url, b"1").content, b"1")
 
     def test_two_origins_have_two_connections(self):
         with ScriptedServer(repeat(mirror)) as one, ScriptedServer(repeat(mirror)) as two:
@@ -192,9 +223,18 @@ class IdleTest(KeepAliveCase):
 
     def setUp(self):
         super().setUp()
-        self.steady, self.wall = 1000.0, 5000.0
-        self.client._pool.monotonic = lambda: self.steady
-        self.client._pool.wall = lambda: self.wall
+        self.steady = self.wall = 0.0  # how far ahead of the real clocks
+        monotonic, wall = time.monotonic, time.time
+        for name, clock in (("monotonic", lambda: monotonic() + self.steady), ("time", lambda: wall() + self.wall)):
+            patch = mock.patch("time." + name, clock)
+            patch.start()
+            self.addCleanup(patch.stop)
+        # A copy of the module that knows no other clocks.
+        spec = importlib.util.spec_from_file_location("aerostack_lite_by_these_clocks", aerostack_lite.__file__)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        self.client = module.HttpClient()
+        self.addCleanup(self.client.close)
 
     def connections_of_two_calls(self, steady, wall, *headers):
         with ScriptedServer(repeat(expect, answer(b"1", *headers))) as server:
@@ -388,19 +428,16 @@ class ClosedAfterTroubleTest(KeepAliveCase):
             self.assertEqual(post(self.client, server.url).content, b"2")
             self.assertEqual(server.connections, 1)
 
-    @unittest.skipUnless(hasattr(signal, "pthread_kill"), "no signals to threads here")
+    @unittest.skipUnless(CAN_INTERRUPT, "no signals to threads here")
     def test_ctrl_c(self):
-        main = threading.main_thread().ident
-        self.addCleanup(
-            signal.signal, signal.SIGINT, signal.signal(signal.SIGINT, signal.default_int_handler)
-        )  # a shell's "&" ignores it
         for partial in (b"", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n1"):
-            script = [expect, partial, lambda peer: signal.pthread_kill(main, signal.SIGINT), until_gone]
-            with ScriptedServer(script, [expect, answer(b"2", "Connection: close")]) as server:
-                with self.assertRaises(KeyboardInterrupt):
-                    post(self.client, server.url)
-                self.assert_left(server)
-                self.assertEqual(post(self.client, server.url).content, b"2")
+            with Interruption(KeyboardInterrupt()) as interruption:
+                script = [expect, partial, interruption.begin, until_gone]
+                with ScriptedServer(script, [expect, answer(b"2", "Connection: close")]) as server:
+                    with self.assertRaises(KeyboardInterrupt):
+                        post(self.client, server.url)
+                    self.assert_left(server)
+                    self.assertEqual(post(self.client, server.url).content, b"2")
 
 
 class PoolTest(KeepAliveCase):
@@ -533,29 +570,112 @@ class ForkTest(KeepAliveCase):
 
     def test_a_child_born_while_another_thread_holds_the_lock_can_call_and_close(self):
         program = (
-            "import os, sys\n"
+            "import os, signal, sys, threading\n"
+            "locks, kinds = [], (threading.Lock, threading.RLock)\n"
+            "def noted(make):\n"
+            "    def lock():\n"
+            "        made = make()\n"
+            "        if sys._getframe(1).f_globals.get('__name__') == 'aerostack_lite': locks.append(made)\n"
+            "        return made\n"
+            "    return lock\n"
+            "threading.Lock, threading.RLock = map(noted, kinds)\n"
+            "import asyncio\n"
             "from aerostack_lite import HttpClient, SDK\n"
             "def ask(client):\n"
             "    return client.send(client.build_request('POST', sys.argv[1], content=b'1', timeout=5.0)).content\n"
             "client, other, sdk = HttpClient(), HttpClient(), SDK('key', server_url=sys.argv[1])\n"
             "ask(client); ask(other); sdk.cache.cache_get(key='a')\n"
-            "held = [client._pool.lock, other._pool.lock, sdk.sdk_configuration.client._pool.lock]\n"
-            "for lock in held: lock.acquire()\n"  # as a thread of the parent may at that moment
+            "asyncio.run(sdk.cache.cache_get_async(key='a'))\n"
+            "held, forked = threading.Event(), threading.Event()\n"
+            "def hold():\n"  # what any thread of the parent may hold at that moment
+            "    for lock in locks: lock.acquire()\n"
+            "    held.set(); forked.wait()\n"
+            "    for lock in locks: lock.release()\n"
+            "holder = threading.Thread(target=hold); holder.start(); held.wait()\n"
             "pid = os.fork()\n"
             "if not pid:\n"
-            "    repr(client), ask(client), client.close(), other.close(), sdk.close()\n"
+            "    signal.alarm(5)\n"
+            "    repr(client), ask(client), client.close(), other.close()\n"
+            "    sdk.cache.cache_get(key='a'), asyncio.run(sdk.cache.cache_get_async(key='a'))\n"
+            "    sdk.close(), asyncio.run(sdk.aclose())\n"
             "    os._exit(0)\n"
-            "for lock in held: lock.release()\n"
-            "import time\n"
-            "deadline = time.monotonic() + 5\n"
-            "while time.monotonic() < deadline and os.waitpid(pid, os.WNOHANG)[0] == 0: time.sleep(0.01)\n"
-            "else: hung = time.monotonic() >= deadline\n"
-            "if hung: os.kill(pid, 9); os.waitpid(pid, 0)\n"
-            "client.close(); other.close(); sdk.close()\n"
-            "sys.exit('the child hangs' if hung else 0)\n"
+            "code = os.waitpid(pid, 0)[1]\n"
+            "forked.set(); holder.join()\n"
+            "ask(client), sdk.cache.cache_get(key='a'), asyncio.run(sdk.cache.cache_get_async(key='a'))\n"
+            "client.close(); other.close(); sdk.close(); asyncio.run(sdk.aclose())\n"
+            "if not locks: sys.exit('no lock was seen')\n"
+            "sys.exit('the child hangs or fails: %d' % code if code else 0)\n"
         )
         with ScriptedServer(repeat(expect, numbered(1))) as server:
-            self.run_program(server, program, "-W", "error", "-X", "dev")
+            self.run_program(server, program, "-W", "ignore", "-X", "dev")
+
+    def test_threads_of_a_child_that_call_at_once_each_get_their_own_answer(self):
+        program = (
+            "import asyncio, os, random, signal, sys, threading, time\n"
+            "from aerostack_lite import SDK, AsyncHttpClient, HttpClient\n"
+            "sdk = SDK('key', server_url=sys.argv[1], timeout_ms=5000, retry_config=None)\n"
+            "client, async_client, failures = HttpClient(), AsyncHttpClient(max_workers=2), []\n"
+            "def bare(key):\n"
+            '    body = b\'{"key":"%s"}\' % key.encode()\n'
+            "    request = client.build_request('POST', sys.argv[1], content=body, timeout=5.0)\n"
+            "    return lambda: client.send(request).json()['value']\n"
+            "def awaited(key):\n"
+            '    body = b\'{"key":"%s"}\' % key.encode()\n'
+            "    request = async_client.build_request('POST', sys.argv[1], content=body, timeout=5.0)\n"
+            "    return lambda: asyncio.run(async_client.send(request)).json()['value']\n"
+            "def plain(key): return lambda: sdk.cache.cache_get(key=key).value\n"
+            "def twin(key): return lambda: asyncio.run(sdk.cache.cache_get_async(key=key)).value\n"
+            "def give_way(frame, event, argument):\n"  # the other threads go on before many a line of the module
+            "    if frame.f_globals.get('__name__') != 'aerostack_lite': return None\n"
+            "    if random.random() < 0.3: time.sleep(random.random() / 2000)\n"
+            "    return give_way\n"
+            "def at_once(*kinds):\n"
+            "    barrier = threading.Barrier(4 * len(kinds))\n"
+            "    def work(call, key):\n"
+            "        barrier.wait()\n"
+            "        sys.settrace(give_way)\n"
+            "        try: assert call() == key, key\n"
+            "        except BaseException as error: failures.append(error)\n"
+            "        finally: sys.settrace(None)\n"
+            "    name = '%d-%s%d'\n"
+            "    keys = {name % (os.getpid(), kind.__name__, turn): kind for kind in kinds for turn in range(4)}\n"
+            "    threads = [threading.Thread(target=work, args=(keys[key](key), key)) for key in keys]\n"
+            "    for thread in threads: thread.start()\n"
+            "    for thread in threads: thread.join()\n"
+            "    failures.extend(repr(each) for each in (client, async_client) if ' 0 active, ' not in repr(each))\n"
+            "def in_a_child(function, *arguments):\n"
+            "    pid = os.fork()\n"
+            "    if not pid:\n"
+            "        signal.alarm(10); random.seed(); failures.clear()\n"
+            "        try: function(*arguments)\n"
+            "        except BaseException as error: failures.append(error)\n"
+            "        if failures: os.write(2, ('%r\\n' % failures).encode())\n"
+            "        os._exit(bool(failures))\n"
+            "    code = os.waitpid(pid, 0)[1]\n"
+            "    if code: failures.append(code)\n"
+            "def with_a_grandchild():\n"
+            "    in_a_child(at_once, bare, awaited)\n"
+            "    at_once(bare, awaited)\n"
+            "at_once(bare, awaited, plain, twin)\n"
+            "for _ in range(25): in_a_child(at_once, awaited)\n"
+            "for _ in range(10): in_a_child(at_once, bare)\n"
+            "for _ in range(5): in_a_child(at_once, plain, twin)\n"
+            "in_a_child(with_a_grandchild)\n"
+            "at_once(bare, awaited, plain, twin)\n"
+            "sdk.close(); client.close(); asyncio.run(sdk.aclose()); asyncio.run(async_client.aclose())\n"
+            "sys.exit(bool(failures))\n"
+        )
+
+        def echo(peer):
+            key = peer.read_request().rpartition(b'"key":"')[2].partition(b'"')[0]
+            peer.send(answer(b'{"exists":true,"value":"%s"}' % key))
+
+        with ScriptedServer(repeat(echo)) as server:
+            self.run_program(server, program, "-W", "ignore")
+            for peer in server.peers:
+                processes = {request.rpartition(b'"key":"')[2].partition(b"-")[0] for request in peer.requests}
+                self.assertLessEqual(len(processes), 1, "two processes used one connection")
+            self.assertEqual(len(server.requests), 4 * (4 + 25 + 10 + 5 * 2 + 4 + 4))
 
     def test_a_child_born_while_a_thread_calls_is_free_to_call(self):
         # Forking with threads is warned about since 3.12; what is tested here is that nothing hangs on a lock.

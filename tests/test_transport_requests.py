@@ -1,9 +1,12 @@
 """What goes out: headers, server URLs, framing."""
 
 import array
+import asyncio
+import os
 import urllib.request
+from unittest import mock
 
-from aerostack_lite import SDK, BackoffStrategy, HttpClient, RetryConfig, errors
+from aerostack_lite import SDK, USER_AGENT, AsyncHttpClient, BackoffStrategy, HttpClient, RetryConfig, errors
 from tests.scripted_server import (
     LoopbackTestCase,
     ScriptedServer,
@@ -233,9 +236,16 @@ class ServerUrlTest(LoopbackTestCase):
             "evil.test\uff0f.good.test",
             "h\uff1a1",
             "h\uff1f",
+            "\u212aey.test",  # the sign of the kelvin is a k in lower case,
+            "ho\u017ft.test",  # a long s is an s in upper case, and both match [a-z] where case does not matter
+            "\uff48ost.test",
+            "\u0130.test",
         ):
-            with self.subTest(host), self.assertRaises(errors.AerostackError):
-                SDK("key", server_url="http://%s/v1" % host)
+            for url in ("http://%s/v1" % host, "https://%s:1/" % host):
+                with self.subTest(host), self.assertRaises(errors.AerostackError):
+                    SDK("key", server_url=url)
+                with self.subTest(host), self.assertRaises(errors.AerostackError):
+                    HttpClient(proxy=url)
 
     def test_what_only_looks_like_one_is_refused_as_well(self):
         class Looks:
@@ -291,6 +301,70 @@ class ServerUrlTest(LoopbackTestCase):
         for bad in (2, -1, -2, 99):
             with self.subTest(bad), self.assertRaises((errors.AerostackError, IndexError)):
                 SDK("key", server_idx=bad)
+
+
+class WhatAProxyIsToldTest(LoopbackTestCase):
+    """Proxies of companies let nobody through who does not say what he is."""
+
+    REFUSED = answer(b"no", status="403 Forbidden")
+
+    def assert_told(self, proxy, target, agents):
+        """That a proxy was asked for a tunnel, and how those who asked called themselves."""
+        self.assertEqual([header(request, "User-Agent") for request in proxy.requests], [[agent] for agent in agents])
+        for request in proxy.requests:
+            self.assertTrue(request.startswith(b"CONNECT %s HTTP/1.1\r\n" % target.encode()), request)
+            self.assertEqual(header(request, "Host"), [target])
+            for name in ("X-Aerostack-Key", "Authorization", "Content-Type", "Content-Length", "X-Team"):
+                self.assertEqual(header(request, name), [], name)
+
+    def test_who_asks_for_a_tunnel(self):
+        for url, target in (
+            ("https://origin.test", "origin.test:443"),
+            ("https://origin.test:8443/v1", "origin.test:8443"),
+            ("https://[::1]/v1", "[::1]:443"),
+        ):
+            with ScriptedServer(repeat(expect, self.REFUSED)) as proxy:
+                clients = HttpClient(proxy=proxy.url), AsyncHttpClient(proxy=proxy.url)
+                sdk = SDK("key", server_url=url, client=clients[0], async_client=clients[1], retry_config=None)
+                with self.assertRaises(errors.ProxyError):
+                    sdk.cache.cache_get(key="k")
+                with self.assertRaises(errors.ProxyError):
+                    asyncio.run(sdk.cache.cache_get_async(key="k"))
+                with self.assertRaises(errors.ProxyError):
+                    sdk.storage.storage_upload(key="k", file=iter([b"x"]))
+                self.assert_told(proxy, target, [USER_AGENT] * 3)
+                for client in clients:
+                    client.close()
+
+    def test_who_asks_by_the_environment_s_proxy(self):
+        with ScriptedServer(repeat(expect, self.REFUSED)) as proxy:
+            with mock.patch.dict(os.environ, HTTPS_PROXY=proxy.url), SDK(
+                "key", server_url="https://origin.test"
+            ) as sdk:
+                with self.assertRaises(errors.ProxyError):
+                    sdk.cache.cache_get(key="k")
+            self.assert_told(proxy, "origin.test:443", [USER_AGENT])
+
+    def test_who_asks_with_credentials(self):
+        with ScriptedServer(repeat(expect, self.REFUSED)) as proxy:
+            with HttpClient(proxy="http://ada:pw@" + proxy.netloc) as client, self.assertRaises(errors.ProxyError):
+                post(client, "https://origin.test/")
+            self.assert_told(proxy, "origin.test:443", [USER_AGENT])
+            self.assertEqual(header(proxy.requests[0], "Proxy-Authorization"), ["Basic YWRhOnB3"])
+
+    def test_a_client_without_an_sdk_says_it_too(self):
+        with ScriptedServer(repeat(expect, self.REFUSED)) as proxy:
+            with HttpClient(proxy=proxy.url, headers={"X-Team": "a"}) as client, self.assertRaises(errors.ProxyError):
+                post(client, "https://origin.test/", headers={"Authorization": "x"})
+            self.assert_told(proxy, "origin.test:443", [USER_AGENT])
+
+    def test_a_proxy_for_http_is_told_as_the_server_is(self):
+        with ScriptedServer(repeat(expect, FOUND)) as proxy, HttpClient(proxy=proxy.url) as client:
+            with SDK("key", server_url="http://origin.test", client=client) as sdk:
+                sdk.cache.cache_get(key="k")
+                sdk.cache.cache_get(key="k", http_headers={"User-Agent": "mine"})
+            agents = [header(request, "User-Agent") for request in proxy.requests]
+            self.assertEqual(agents, [[USER_AGENT], ["mine"]])
 
 
 class HandlersTest(LoopbackTestCase):
@@ -442,7 +516,7 @@ class HandlersTest(LoopbackTestCase):
             with HttpClient(handlers=handlers) as client:
                 for url in ("file:///etc/hosts", "ftp://127.0.0.1/", "data:,x"):
                     request = client.build_request("POST", "http://127.0.0.1/")
-                    request.url = url
+                    request.full_url = url
                     for act in (lambda: client.build_request("POST", url), lambda: client.send(request)):
                         with self.subTest(url, handlers=handlers), self.assertRaises(
                             (errors.UnsupportedProtocol, errors.NoResponseError)

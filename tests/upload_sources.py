@@ -1,7 +1,9 @@
 """Everything that an upload may be read from: source(case, data) for each, by how it may be read."""
 
 import array
+import asyncio
 import bz2
+import functools
 import gzip
 import io
 import lzma
@@ -25,6 +27,80 @@ class OnlyRead:
     def read(self, size=-1):
         self.turn += 1
         return self.stream.read(min(size, 1 + self.turn * 1777 % 50000) if size and size > 0 else size)
+
+
+class WithoutSize:
+    """Its read() takes no size: it gives all that there is, and then nothing more."""
+
+    def __init__(self, data):
+        self.left = data
+
+    def read(self):
+        data, self.left = self.left, b""
+        return data
+
+
+class WithoutSizeButSeekable(WithoutSize):
+    def __init__(self, data):
+        super().__init__(data)
+        self.data = data
+
+    def seek(self, offset, whence=0):
+        start = (offset, len(self.data) - len(self.left) + offset, len(self.data) + offset)[whence]
+        self.left = self.data[start:]
+        return start
+
+    def tell(self):
+        return len(self.data) - len(self.left)
+
+
+class ByKeyword(OnlyRead):
+    """Its read() takes a size by another name."""
+
+    def read(self, *, amount=-1):
+        return super().read(amount)
+
+
+class Uploaded:
+    """As FastAPI hands it to an endpoint: all of it is to be awaited, and the file itself lies in `file`."""
+
+    def __init__(self, data):
+        self.file, self.filename, self.content_type = io.BytesIO(data), "photo.jpg", "image/jpeg"
+
+    async def read(self, size=-1):
+        return self.file.read(size)
+
+    async def seek(self, offset):
+        self.file.seek(offset)
+
+    async def close(self):
+        self.file.close()
+
+
+class Awaited:
+    """A file that is read with await, as those of aiofiles and anyio."""
+
+    name = "photo.jpg"
+
+    async def read(self, size=-1):
+        return b""
+
+
+class AwaitedByAnother:
+    """A file whose read only becomes a coroutine function by what it is made of."""
+
+    def __init__(self, data):
+        self.read = functools.partial(Uploaded(data).read)
+
+
+class AwaitedCallable:
+    """A file whose read is an object that is awaited when it is called."""
+
+    class Read:
+        async def __call__(self, size=-1):
+            return b""
+
+    read = Read()
 
 
 class Upper:
@@ -184,6 +260,7 @@ EITHER = {  # whether the length is worth finding out is free
     "lzma file": lambda case, data: compressed(case, data, lzma),
     "file in a zip archive": in_a_zip_archive,
     "file in a tar archive": in_a_tar_archive,
+    "read() without a size, but seekable": lambda case, data: moved(WithoutSizeButSeekable(data)),
     "a list": lambda case, data: [data[:9], b"", data[9:]],
     "an iterable": lambda case, data: Pieces(data),
 }
@@ -195,4 +272,13 @@ ONE_WAY = {
     "an iterator": lambda case, data: iter(Pieces(data)),
     "map": lambda case, data: map(bytes, Pieces(data)),
     "only read()": lambda case, data: OnlyRead(data),
+    "read() without a size": lambda case, data: WithoutSize(data),
+    "read() with a size by keyword": lambda case, data: ByKeyword(data),
+}
+TO_BE_AWAITED = {  # which no worker can read
+    "FastAPI's UploadFile": Uploaded,
+    "a file of aiofiles": lambda data: Awaited(),
+    "a partial coroutine function": AwaitedByAnother,
+    "an awaitable callable": lambda data: AwaitedCallable(),
+    "asyncio.StreamReader": lambda data: asyncio.StreamReader(loop=asyncio.new_event_loop()),
 }

@@ -13,7 +13,7 @@
 # WARRANTIES OF MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE AUTHORS OR
 # COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR
 # OTHERWISE, ARISING FROM, OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE.
-"""The Aerostack Platform API in one file: no dependencies, Python 3.7 to 3.14, a drop-in for the official SDK.
+"""The Aerostack Platform API in one file: Python's standard library only, Python 3.7 to 3.14.
 
     from aerostack_lite import SDK, errors
 
@@ -26,43 +26,58 @@
         except errors.AerostackError as error:
             print(error, error.request_id)
 
-    async with SDK("your-api-key") as sdk:                 # the same, awaited: every operation has an `_async` twin
+    async with SDK("your-api-key") as sdk:                 # every operation has an `_async` twin
         await sdk.queue.queue_enqueue_async(type="email", data={"to": "ada@example.com"})
 
-From a shell: `python3 aerostack_lite.py db_query sql='SELECT 1'`. Copy the file anywhere; it needs nothing else.
+From a shell: `python3 aerostack_lite.py db_query sql='SELECT 1'`. Copy the file anywhere; it needs nothing else, and
+takes the place of the official SDK (aerostack 0.1.2) with the same names.
 
-It is read from the top. What a caller may touch comes first; below the double line is how it works, in the order in
-which a call passes through: encode, retries, transport, decode.
+Read it from the top: first what a caller meets, then, below the double line, how it works, in the order in which a
+call passes through: encode, retries, transport (a handler of urllib.request's), decode.
 """
+# mypy: disable-error-code="empty-body"
+# (an operation is declared by its signature; `_operation` is its body)
 
 from __future__ import annotations
 
 import codecs
 import collections
+import errno
 import functools
+import io
 import json
 import os
 import re
-import selectors
+import select
 import socket
 import sys
 import threading
 import time
+import urllib.parse
+import urllib.request
 import weakref
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from datetime import date, datetime, timedelta, timezone
 from datetime import time as clock_time
 from enum import Enum
+from itertools import accumulate, chain
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
-__all__ = [
-    "SDK", "SDKConfiguration", "SERVERS", "UNSET", "VERSION", "USER_AGENT", "OPENAPI_DOC_VERSION",
-    "SPEAKEASY_GENERATOR_VERSION",
-    "Ai", "Authentication", "Cache", "Database", "Queue", "Services", "Storage",
-    "HttpClient", "AsyncHttpClient", "Request", "Response", "Headers", "RetryConfig", "BackoffStrategy",
-    "errors", "httpclient", "models", "types", "utils",
+__all__ = ["SDK", "SDKConfiguration", "SERVERS", "UNSET", "VERSION", "USER_AGENT", "OPENAPI_DOC_VERSION", "OPERATIONS"]
+__all__ += ["SPEAKEASY_GENERATOR_VERSION", "errors", "httpclient", "models", "types", "utils"]
+__all__ += [
+    "Ai",
+    "Authentication",
+    "Cache",
+    "Database",
+    "Queue",
+    "Services",
+    "Storage",
+    "RetryConfig",
+    "BackoffStrategy",
 ]
+__all__ += ["HttpClient", "AsyncHttpClient", "Request", "Response", "Headers"]
 
 # ---- Settings --------------------------------------------------------------------------------------------------------
 
@@ -75,34 +90,44 @@ USER_AGENT = "aerostack-lite/" + __version__
 OPENAPI_DOC_VERSION = "1.0.0"  # of the API description that the nine operations follow
 SPEAKEASY_GENERATOR_VERSION = ""  # the official SDK is generated; this file is written by hand
 
-_DEFAULT_TIMEOUT_MS = 60_000  # one attempt, from resolving the name to the last byte; an AI answer takes its time
+_DEFAULT_TIMEOUT_MS = 60_000  # one attempt, from the name's look-up to the last byte
+_IDLE_TIMEOUT_MS = 60_000  # uploads instead: without a byte moving
 _DEFAULT_ATTEMPTS = 3  # by default a failed call is repeated twice
-_MAX_CONNECTIONS = 100  # kept open, per client; a busy moment may open more
-_MAX_IDLE_SECONDS = 30  # below the 60 s after which AWS load balancers hang up without a word
+_MAX_CONNECTIONS = 100  # kept open, per client; more may be open at a time
+_MAX_IDLE_SECONDS = 30  # AWS load balancers close an idle connection after 60 s
 _MAX_RESPONSE_BYTES = 64 * 1024 * 1024  # as received, and again after decompression
 _MAX_HEAD_BYTES = 64 * 1024  # status line and headers, or the trailers after a chunked body
 _MAX_LINE_BYTES = 8 * 1024  # a chunk's size with its extensions, or one trailer
-_MAX_INTERIM_RESPONSES = 8  # 1xx answers before the final one
+_MAX_INTERIM_RESPONSES = 8  # 1xx responses before the final one
 _MAX_REDIRECTS = 5
 _MAX_JSON_DEPTH = 500
-_MAX_PROBLEMS = 100  # told of one list; a hostile answer has millions
-_MAX_CODINGS = 2  # of one body, one upon the other; more is an attack
+_MAX_PROBLEMS = 100  # reported of one list
+_MAX_CODINGS = 2  # of one body, one upon the other
 _MAX_GZIP_MEMBERS = 1_000
 _MAX_WORKERS = 64  # threads behind the `_async` twins, one for each call under way
 _MAX_SHOWN_CHARS = 10_000  # of a body in an error's text or a log; the official SDK's number
-_MAX_MESSAGE_CHARS = 1_000_000  # of the API's own message, which the official SDK shows whole
-_NEXT_ADDRESS_SECONDS = 0.25  # RFC 8305, 5: how long an address may stay silent before the next is tried as well
-_RECEIVE_BYTES = 64 * 1024
-_BLOCK_BYTES = 64 * 1024  # of an upload, at a time: what stays in a cache; larger ones were slower over loopback
+_MAX_MESSAGE_CHARS = 1_000_000  # of the API's own error message, which the official SDK shows whole
+_NEXT_ADDRESS_SECONDS = 2  # how long one address may stay silent while there are others to try
+_BLOCK_BYTES = 64 * 1024  # sent or received at a time; larger ones were slower over loopback
 _FOREVER = float("inf")
-_LONGEST_SECONDS = 20 * 86_400  # 2**31 ms, where poll() overflows, is not far
+_LONGEST_SECONDS = 20 * 86_400  # poll() counts milliseconds and overflows at 2**31
+
 
 class Unset:
     """The type of `UNSET`: no value was given, or none came back (which is not None, a JSON null)."""
-    def __new__(cls) -> Unset: return UNSET if "UNSET" in globals() else super().__new__(cls)
-    def __bool__(self) -> Literal[False]: return False
-    def __repr__(self) -> str: return "Unset()"
-    def __reduce__(self) -> str: return "UNSET"
+
+    def __new__(cls) -> Unset:
+        return UNSET if "UNSET" in globals() else super().__new__(cls)
+
+    def __bool__(self) -> Literal[False]:
+        return False
+
+    def __repr__(self) -> str:
+        return "Unset()"
+
+    def __reduce__(self) -> str:
+        return "UNSET"
+
 
 UNSET = Unset()
 
@@ -111,297 +136,248 @@ UNSET = Unset()
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import ssl
-    import urllib.request
-    from typing import IO, Any, Callable, Coroutine, Dict, Generator, List, NoReturn, Optional, Sequence, Set
-    from typing import Protocol, Tuple, Type, TypeVar, Union
+    from typing import (
+        IO,
+        Any,
+        Callable,
+        Coroutine,
+        Dict,
+        List,
+        NoReturn,
+        Optional,
+        Protocol,
+        Sequence,
+        Set,
+        Tuple,
+        Type,
+        TypeVar,
+        Union,
+        overload,
+    )
 
-    from typing_extensions import Buffer, Literal, NotRequired, ParamSpec, TypeAlias, TypedDict, Unpack
-    from typing_extensions import dataclass_transform
+    from typing_extensions import (
+        Buffer,
+        Concatenate,
+        Literal,
+        NotRequired,
+        ParamSpec,
+        TypeAlias,
+        TypedDict,
+        Unpack,
+        dataclass_transform,
+    )
 
     P = ParamSpec("P")
     R = TypeVar("R")
-    T = TypeVar("T")
+    R_co = TypeVar("R_co", covariant=True)
+    Q = TypeVar("Q", contravariant=True)
+    D = TypeVar("D")
     M = TypeVar("M", bound="BaseModel")
-    Nullable: TypeAlias = Union[T, None]
-    OptionalNullable: TypeAlias = Union[T, None, Unset]
+    Nullable: TypeAlias = Union[R, None]
+    OptionalNullable: TypeAlias = Union[R, None, Unset]
     Retries: TypeAlias = "Union[RetryConfig, None, Unset]"
     Content: TypeAlias = "Union[Buffer, IO[bytes], os.PathLike[str], Iterable[bytes]]"
+    MessageContent: TypeAlias = Union[str, Sequence[Mapping[str, Any]]]
     Upload: TypeAlias = "Union[models.File, models.FileTypedDict, Content]"
-    Conversation: TypeAlias = "Sequence[Union[models.Messages, models.MessagesTypedDict]]"
+    Conversation: TypeAlias = "Sequence[Union[models.Messages, models.MessagesTypedDict, Mapping[str, Any]]]"
     Progress: TypeAlias = Callable[[int, Optional[int]], object]
     Problem: TypeAlias = Tuple[Tuple[Any, ...], str, str]  # where, what kind, in words
+
+    class CallOptions(TypedDict, total=False):
+        server_url: Optional[str]
+        timeout_ms: Optional[float]
+        http_headers: Optional[Mapping[str, str]]
+
+    class Options(CallOptions, total=False):
+        retries: Retries
+
+    class Method(Protocol[Q, P, R_co]):
+        """An operation takes its fields as keywords, or all of them as one `request`."""
+
+        @overload
+        def __call__(self, *args: P.args, **fields: P.kwargs) -> R_co: ...
+        @overload
+        def __call__(self, request: Q, retries: Retries = ..., **options: Unpack[CallOptions]) -> R_co: ...
+
     class Logger(Protocol):
         def debug(self, msg: str, *args: Any, **kwargs: Any) -> None: ...
-
-    # What every operation takes besides its request, then for each operation its fields as keywords.
-    class CallOptions(TypedDict, total=False):
-        server_url: Optional[str]; timeout_ms: Optional[float]; http_headers: Optional[Mapping[str, str]]
-    class AiChatOptions(CallOptions, total=False): messages: Conversation; model: str
-    class AuthSigninOptions(CallOptions, total=False): email: str; password: str
-    class AuthSignupOptions(CallOptions, total=False): email: str; password: str; metadata: Mapping[str, Any]; name: str
-    class CacheGetOptions(CallOptions, total=False): key: str
-    class CacheSetOptions(CallOptions, total=False): key: str; value: Any; ttl: int
-    class DbQueryOptions(CallOptions, total=False): sql: str; params: Sequence[Any]
-    class QueueEnqueueOptions(CallOptions, total=False): data: Mapping[str, Any]; type: str; delay: int
-    class ServicesInvokeOptions(CallOptions, total=False): data: Mapping[str, Any]; service_name: str
-    class StorageUploadOptions(CallOptions, total=False): file: Upload; key: str; content_type: str; progress: Progress
 else:
-    def dataclass_transform(**_): return lambda cls: cls
-    class Logger:
-        def debug(self, msg, *args, **kwargs): ...
+
+    def dataclass_transform(**_):
+        return lambda cls: cls
+
     class Nullable:  # for annotations, Nullable[str]
-        def __class_getitem__(cls, inner): return cls
+        def __class_getitem__(cls, inner):
+            return cls
+
+    class Logger:
+        """What `debug_logger=` may be: anything with this method."""
+
+        def debug(self, msg, *args, **kwargs): ...
+
     OptionalNullable = Nullable
 
-# ---- SDK and services: request -> model ------------------------------------------------------------------------------
+# ---- SDK -------------------------------------------------------------------------------------------------------------
+
 
 class SDK:
     """The Aerostack Platform API. One object serves a whole program: threads, event loops and forks may share it.
 
-    api_key_auth    the key, or a callable that returns it, asked once per call; by default AEROSTACK_API_KEY
-    server_idx      which of `SERVERS`; by default 0, production
-    server_url      another server, which wins over server_idx; by default AEROSTACK_SERVER_URL, if that is set
-    url_params      values for the `{names}` in server_url
-    client          what sends synchronous calls: an `HttpClient` with settings of your own, or anything with its
-                    `build_request`, `send` and `close`, such as an httpx.Client; yours to close
-    async_client    the same for the `_async` twins: an `AsyncHttpClient`, an httpx.AsyncClient, ...
-    retry_config    a RetryConfig for every call, or None for no retries; by default a call is repeated at most twice,
-                    and only where it cannot have been carried out already, or where twice is as good as once
-    timeout_ms      milliseconds for one attempt as a whole; by default 60,000; math.inf for no limit
-    debug_logger    anything with `.debug(message, *args)`; by default logging.getLogger("aerostack_lite")
-    max_workers     threads at the most behind the `_async` twins
-
-    Raises ValidationError, a ValueError, for a bad argument. Nothing is opened or sent before the first call.
+    :param api_key_auth: the key, or a callable that returns it, asked once per call; by default AEROSTACK_API_KEY
+    :param server_idx: which of `SERVERS`; by default 0, production
+    :param server_url: another server, which wins over server_idx; by default AEROSTACK_SERVER_URL, if that is set
+    :param url_params: values for the `{names}` in server_url
+    :param client: what sends synchronous calls: an `HttpClient` with settings of your own, or anything with its
+        `build_request`, `send` and `close`, such as an httpx.Client; it stays open when the SDK is closed
+    :param async_client: the same for the `_async` twins: an `AsyncHttpClient`, an httpx.AsyncClient, ...
+    :param retry_config: a `RetryConfig` for every call, or None for no retries; by default a call is repeated at most
+        twice, and only where it cannot have been carried out already, or where twice has the effect of once
+    :param timeout_ms: milliseconds for one attempt as a whole; by default 60,000, for uploads without a byte moving;
+        math.inf for no limit
+    :param debug_logger: anything with `.debug(message, *args)`; by default logging.getLogger("aerostack_lite")
+    :param max_workers: the most threads behind the `_async` twins
+    :raises errors.ValidationError: a ValueError, for a bad argument. Nothing is opened or sent before the first call.
     """
 
     def __init__(
-        self, api_key_auth: Union[str, Callable[[], str], None] = None, server_idx: Optional[int] = None,
-        server_url: Optional[str] = None, url_params: Optional[Mapping[str, str]] = None, client: Any = None,
-        async_client: Any = None, retry_config: Retries = UNSET, timeout_ms: Optional[float] = None,
-        debug_logger: Optional[Logger] = None, *, max_workers: int = _MAX_WORKERS,
+        self,
+        api_key_auth: Union[str, Callable[[], str], None] = None,
+        server_idx: Optional[int] = None,
+        server_url: Optional[str] = None,
+        url_params: Optional[Mapping[str, str]] = None,
+        client: Any = None,
+        async_client: Any = None,
+        retry_config: Retries = UNSET,
+        timeout_ms: Optional[float] = None,
+        debug_logger: Optional[Logger] = None,
+        *,
+        max_workers: int = _MAX_WORKERS,
     ) -> None:
         self.sdk_configuration = shared = SDKConfiguration()
-        shared.security, shared.server_idx = _security(api_key_auth), server_idx
-        shared.server_url = _filled_template(server_url, url_params or {})
-        shared.retry_config, shared.timeout_ms, shared.debug_logger = retry_config, timeout_ms, debug_logger
-        _check_server_url(shared.get_server_details()[0])  # these raise now what each call would raise
+        try:
+            shared.security = _security(api_key_auth)
+            shared.server_url = _filled_template(server_url, url_params or {})
+            shared.server_idx = server_idx
+            _check_server_url(shared.get_server_details()[0])
+        except AerostackError as error:
+            raise error.with_traceback(None)  # noqa: B904  # whose frames' locals would show a password
+        finally:
+            del api_key_auth, server_url, url_params
+        shared.retry_config = retry_config
         _retry_policy(retry_config, False)
+        shared.timeout_ms = timeout_ms
         _seconds("timeout_ms", timeout_ms, 1000)
-        shared.blocking, shared.awaiting = _Blocking(client), _Awaiting(async_client, max_workers)
-        self.ai, self.authentication, self.cache = Ai(shared), Authentication(shared), Cache(shared)
-        self.database, self.queue = Database(shared), Queue(shared)
-        self.services, self.storage = Services(shared), Storage(shared)
+        shared.debug_logger = debug_logger
+        shared.sync_half = _Half(client, HttpClient, "client", "close")
+        shared.async_half = _AsyncHalf(async_client, _positive_int("max_workers", max_workers))
+        self.ai = Ai(shared)
+        self.authentication = Authentication(shared)
+        self.cache = Cache(shared)
+        self.database = Database(shared)
+        self.queue = Queue(shared)
+        self.services = Services(shared)
+        self.storage = Storage(shared)
 
     def close(self) -> None:
-        """Close the synchronous half: its connections go, retries that wait end at once. Twice is fine."""
-        self.sdk_configuration.blocking.close()
+        """Close the synchronous half: its connections are closed, retries that wait end at once. Twice is fine."""
+        self.sdk_configuration.sync_half.close()
 
     async def aclose(self) -> None:
-        """Close the asynchronous half: its connections and threads go. Twice is fine."""
-        self.sdk_configuration.awaiting.close()
+        """Close the asynchronous half: its connections are closed, its threads end. Twice is fine."""
+        self.sdk_configuration.async_half.close()
 
-    def __enter__(self) -> SDK: return self
-    def __exit__(self, *_: object) -> None: self.close()
-    async def __aenter__(self) -> SDK: return self
-    async def __aexit__(self, *_: object) -> None: await self.aclose()
+    def __enter__(self) -> SDK:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> SDK:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
 
 class SDKConfiguration:
     """What the services of one SDK share, by the official attribute names. All but the clients may be changed."""
-    language, openapi_doc_version, sdk_version, user_agent = "python", OPENAPI_DOC_VERSION, __version__, USER_AGENT
+
+    language = "python"
+    openapi_doc_version = OPENAPI_DOC_VERSION
+    sdk_version = __version__
+    user_agent = USER_AGENT
     security: Union[models.Security, Callable[[], models.Security]]
     server_idx: Optional[int] = None
     server_url: Optional[str] = None
     retry_config: Retries = UNSET
     timeout_ms: Optional[float] = None
     debug_logger: Optional[Logger] = None
-    blocking: _Blocking
-    awaiting: _Awaiting
-    client = property(lambda self: self.blocking.client)  # None once closed, as is the next
-    async_client = property(lambda self: self.awaiting.client)
+    default_logger: Any = None  # once a program has imported logging
+    sync_half: _Half
+    async_half: _AsyncHalf
+    client = property(lambda self: self.sync_half.client, doc="What sends synchronous calls; None once closed.")
+    async_client = property(lambda self: self.async_half.client, doc="What sends `_async` calls; None once closed.")
 
     def get_server_details(self) -> Tuple[str, Dict[str, str]]:
         """The server's URL without a slash at its end, and an empty dict: the official SDK's shape."""
         index = self.server_idx
-        if self.server_url: return self.server_url.rstrip("/"), {}
-        if index is None: return (os.environ.get("AEROSTACK_SERVER_URL") or SERVERS[0]).rstrip("/"), {}
+        if self.server_url:
+            return self.server_url.rstrip("/"), {}
+        if index is None:
+            return (os.environ.get("AEROSTACK_SERVER_URL") or SERVERS[0]).rstrip("/"), {}
         if isinstance(index, bool) or not isinstance(index, int):
             raise _bad_type("server_idx", "must be an integer")
         if not 0 <= index < len(SERVERS):
             raise errors.ArgumentIndexError.about("server_idx", "must be 0 to %d" % (len(SERVERS) - 1))
         return SERVERS[index], {}
 
-class _Service:
-    """Operations under one name. An operation is a method that hands what is particular to it to `_call`."""
-    def __init__(self, sdk_configuration: SDKConfiguration) -> None: self.sdk_configuration = sdk_configuration
-
-    def _call(self, path: str, response_type: Type[R], request: object, retries: Retries, options: Any,
-              repeatable: bool = False, structured_errors: Tuple[int, ...] = ()) -> R:
-        """Send one request and decode its answer.
-
-        repeatable           doing it twice is as good as doing it once
-        structured_errors    the statuses for which the API documents {code, message, details}
-        """
-        operation: Any = _operation(path, response_type, repeatable, structured_errors)
-        return self._carry_out(operation, request, retries, options)  # type: ignore
-
-    def _carry_out(self, *call: Any) -> Any:
-        return _run(_perform(self.sdk_configuration.blocking, self.sdk_configuration, *call))
-
-class _AwaitedService(_Service):
-    """The same operations, as coroutines."""
-    def _carry_out(self, *call: Any) -> Any:
-        return _perform(self.sdk_configuration.awaiting, self.sdk_configuration, *call)
-
-def _twin(operation: Callable[P, R]) -> Callable[P, Coroutine[object, object, R]]:
-    """The `_async` twin of an operation: the same method, run where `_call` returns a coroutine."""
-    async def twin(self: Any, *args: Any, **options: Any) -> Any:
-        coroutine: Any = operation(_AwaitedService(self.sdk_configuration), *args, **options)  # type: ignore
-        options.clear()  # a password in it should not show in a traceback's locals
-        return await coroutine
-
-    twin.__name__, twin.__qualname__ = operation.__name__ + "_async", operation.__qualname__ + "_async"
-    twin.__doc__ = "`%s`, awaited. %s" % (operation.__name__, operation.__doc__)
-    twin.__wrapped__ = operation  # type: ignore  # so that help() shows the same parameters
-    return twin  # type: ignore
-
-class Ai(_Service):
-    """Language models."""
-    def ai_chat(self, request: Union[models.AiChatRequestBody, models.AiChatRequestBodyTypedDict, None] = None,
-                retries: Retries = UNSET, **options: Unpack[AiChatOptions]) -> models.AiChatResponseBody:
-        """Answer a conversation: `messages` of {role, content}, by the platform's `model` or one you name."""
-        return self._call("/ai/chat", models.AiChatResponseBody, request, retries, options)
-
-    ai_chat_async = _twin(ai_chat)
-
-class Authentication(_Service):
-    """The users of your application."""
-    def auth_signin(
-            self, request: Union[models.AuthSigninRequestBody, models.AuthSigninRequestBodyTypedDict, None] = None,
-            retries: Retries = UNSET, **options: Unpack[AuthSigninOptions]) -> models.AuthResponse:
-        """Exchange a user's `email` and `password` for a token."""
-        return self._call("/auth/signin", models.AuthResponse, request, retries, options, True, (401,))
-
-    def auth_signup(
-            self, request: Union[models.AuthSignupRequestBody, models.AuthSignupRequestBodyTypedDict, None] = None,
-            retries: Retries = UNSET, **options: Unpack[AuthSignupOptions]) -> models.AuthResponse:
-        """Create a user with `email` and `password`, a `name` and any `metadata`, and sign in."""
-        return self._call("/auth/signup", models.AuthResponse, request, retries, options, False, (400, 409))
-
-    auth_signin_async, auth_signup_async = _twin(auth_signin), _twin(auth_signup)
-
-class Cache(_Service):
-    """JSON values under keys."""
-    def cache_get(self, request: Union[models.CacheGetRequestBody, models.CacheGetRequestBodyTypedDict, None] = None,
-                  retries: Retries = UNSET, **options: Unpack[CacheGetOptions]) -> models.CacheGetResponseBody:
-        """Read the value under a `key`; `exists` is False where there is none, or no longer."""
-        return self._call("/cache/get", models.CacheGetResponseBody, request, retries, options, repeatable=True)
-
-    def cache_set(self, request: Union[models.CacheSetRequestBody, models.CacheSetRequestBodyTypedDict, None] = None,
-                  retries: Retries = UNSET, **options: Unpack[CacheSetOptions]) -> models.CacheSetResponseBody:
-        """Store a JSON `value` under a `key`, for `ttl` seconds or for good."""
-        return self._call("/cache/set", models.CacheSetResponseBody, request, retries, options, repeatable=True)
-
-    cache_get_async, cache_set_async = _twin(cache_get), _twin(cache_set)
-
-class Database(_Service):
-    """SQL."""
-    def db_query(self, request: Union[models.DbQueryRequestBody, models.DbQueryRequestBodyTypedDict, None] = None,
-                 retries: Retries = UNSET, **options: Unpack[DbQueryOptions]) -> models.DbQueryResult:
-        """Run one `sql` statement with `params` bound to its placeholders; rows come back as dicts."""
-        return self._call("/db/query", models.DbQueryResult, request, retries, options, False, (400, 401, 500))
-
-    db_query_async = _twin(db_query)
-
-class Queue(_Service):
-    """Background jobs."""
-    def queue_enqueue(
-            self, request: Union[models.QueueEnqueueRequestBody, models.QueueEnqueueRequestBodyTypedDict, None] = None,
-            retries: Retries = UNSET, **options: Unpack[QueueEnqueueOptions]) -> models.QueueEnqueueResponseBody:
-        """Enqueue a job of a `type` with its `data`, to be run at once or after `delay` seconds."""
-        return self._call("/queue/enqueue", models.QueueEnqueueResponseBody, request, retries, options)
-
-    queue_enqueue_async = _twin(queue_enqueue)
-
-class Services(_Service):
-    """Functions deployed on the platform."""
-    def services_invoke(
-            self,
-            request: Union[models.ServicesInvokeRequestBody, models.ServicesInvokeRequestBodyTypedDict, None] = None,
-            retries: Retries = UNSET, **options: Unpack[ServicesInvokeOptions]) -> models.ServicesInvokeResponseBody:
-        """Call the service named `service_name` with `data`."""
-        return self._call("/services/invoke", models.ServicesInvokeResponseBody, request, retries, options)
-
-    services_invoke_async = _twin(services_invoke)
-
-class Storage(_Service):
-    """Files."""
-    def storage_upload(
-            self,
-            request: Union[models.StorageUploadRequestBody, models.StorageUploadRequestBodyTypedDict, None] = None,
-            retries: Retries = UNSET, **options: Unpack[StorageUploadOptions]) -> models.StorageUploadResponseBody:
-        """Store a `file` under a `key` and return its URL; sent as a stream, however large it is.
-
-        `file` is {content, file_name, content_type}, or for short just the content: bytes, a path, anything with a
-        binary read(), or a generator of bytes. `progress(sent, total)` is called with the body's bytes as they leave;
-        total is None where the length is not known beforehand.
-        """
-        return self._call("/storage/upload", models.StorageUploadResponseBody, request, retries, options, True)
-
-    storage_upload_async = _twin(storage_upload)
-
-class Operation:
-    """One operation of the API: where it is, what goes in, what comes back."""
-    def __init__(self, path: str, response_type: Any, repeatable: bool, structured_errors: Tuple[int, ...]) -> None:
-        self.path, self.name, self.response_type = path, path[1:].replace("/", "_"), response_type
-        self.request_type = getattr(models, path.title().replace("/", "") + "RequestBody")  # which is named for it
-        self.repeatable, self.structured_errors = repeatable, structured_errors
-
-_operation: Any = functools.lru_cache(maxsize=None)(Operation)
-
-def operations() -> List[Tuple[str, Operation, str]]:
-    """All operations, as (service, operation, sentence): each method is asked what it would send."""
-    class Recorder(_Service):
-        def _carry_out(self, *call: Any) -> Any: return call[0]
-
-    return [(service.__name__.lower(), method(Recorder(SDKConfiguration())), (method.__doc__ or "").partition("\n")[0])
-            for service in (Ai, Authentication, Cache, Database, Queue, Services, Storage)
-            for name, method in vars(service).items() if name + "_async" in vars(service)]
 
 # ---- Models: what goes in, what comes back ---------------------------------------------------------------------------
 
-# Where a name on the wire differs from Python's. A request may use either; if both are given, the wire's wins.
-_WIRE_NAMES = {"created_at": "createdAt", "expires_at": "expiresAt", "file_name": "fileName", "job_id": "jobId",
-               "service_name": "serviceName"}
 _SECRET_FIELDS = frozenset(["api_key_auth", "password", "token"])
+# On the wire a name is in camel case, but for these. A request may use either; if both are given, the wire's wins.
+_WIRE_NAMES = {"api_key_auth": "api_key_auth", "max_tokens": "max_tokens", "top_p": "top_p"}
+
 
 class _DataclassFields:
-    """Makes a model a dataclass when someone first asks. Importing dataclasses takes 6 ms; no call needs it."""
+    """Makes a model a dataclass when someone first asks. Importing dataclasses takes 8 ms, and no call needs it."""
+
     def __get__(self, instance: object, owner: Any) -> Any:
-        if owner in (BaseModel, _Request): raise AttributeError  # they have no fields of their own
+        if owner in (BaseModel, _Request):
+            raise AttributeError("__dataclass_fields__")  # they have no fields of their own
         if "_dataclass_fields" not in vars(owner):
             import dataclasses
-            members = vars(owner).copy()  # for another thread must not see the class half done
-            for name in ("__dict__", "__weakref__"): members.pop(name, None)
-            made: Any = type(owner)(owner.__name__, owner.__bases__, members)
-            made = dataclasses.dataclass(init=False, repr=False, eq=False)(made)
-            owner.__dataclass_params__, owner._dataclass_fields = made.__dataclass_params__, made.__dataclass_fields__
+
+            # Not with the annotations' text: dataclasses looks that up in sys.modules, where a module loaded by its
+            # path is missing.
+            declared = [
+                (field.name, object) if field.default is _REQUIRED else (field.name, object, field.default)
+                for field in owner._fields()
+            ]
+            made: Any = dataclasses.make_dataclass(owner.__name__, declared, init=False, repr=False, eq=False)
+            for field in owner._fields():
+                made.__dataclass_fields__[field.name].type = field.annotation
+            owner.__dataclass_params__ = made.__dataclass_params__
+            owner._dataclass_fields = made.__dataclass_fields__
         return owner._dataclass_fields
+
 
 @dataclass_transform(kw_only_default=True, eq_default=False)
 class BaseModel:
-    """A dataclass whose fields are given as keywords, checked and converted as the official SDK does (lax pydantic).
+    """A dataclass whose fields are given as keywords, checked and converted as JSON has them.
 
     Fields that the API sent and this file does not know are in `model_extra`.
     """
 
     __dataclass_fields__ = _DataclassFields()
-    __hash__ = None  # type: ignore  # a model can change
-    model_extra = {}  # type: ignore
-    _refuses_unknown_fields = False
+    __hash__ = None  # type: ignore[assignment]  # a model can change
+    model_extra: Any = {}
+    _unknown_fields = "kept"  # or "refused", or "sent"
     _wire_names = _WIRE_NAMES
-    _compiled = None  # this class's fields, read from its annotations at the first use
+    _compiled: Any = None  # this class's fields, read from its annotations at the first use
 
-    def __init__(self, **values: Any) -> None: self._fill(values)
+    def __init__(self, **values: Any) -> None:
+        self._fill(values)
 
     @classmethod
     def model_validate(cls: Type[M], value: Any) -> M:
@@ -415,16 +391,17 @@ class BaseModel:
 
     def model_dump(self, *, by_alias: bool = False, mode: str = "python") -> Dict[str, Any]:
         """A dict of the fields that were given, by their wire names if `by_alias`, as plain JSON if mode="json"."""
-        dumped = {}
+        dumped = dict(self.model_extra) if self._unknown_fields == "sent" else {}
         for field in self._fields():
             value = self.__dict__.get(field.name, field.default)
-            if value is UNSET or value is None and field.default is None: continue
+            if value is UNSET or (value is None and field.default is None):
+                continue
             if isinstance(value, BaseModel):
                 value = value.model_dump(by_alias=by_alias, mode=mode)
             elif isinstance(value, list) and value and all(isinstance(item, BaseModel) for item in value):
                 value = [item.model_dump(by_alias=by_alias, mode=mode) for item in value]
             elif mode == "json":
-                value = _plain(value, field.name)
+                value = _plain(value, (field.name,))
             dumped[field.wire if by_alias else field.name] = value
         return dumped
 
@@ -436,38 +413,36 @@ class BaseModel:
 
     @classmethod
     def _fields(cls) -> List[_Field]:
-        if cls.__dict__.get("_compiled") is None:
+        if vars(cls).get("_compiled") is None:
             annotations: Dict[str, str] = {}
-            for base in reversed(cls.__mro__): annotations.update(getattr(base, "__annotations__", {}))
-            cls._compiled = [_Field(cls, name, annotation) for name, annotation in annotations.items()]
-        return cls._compiled  # type: ignore
+            for base in reversed(cls.__mro__[: cls.__mro__.index(BaseModel)]):
+                annotations.update(_annotations(base))
+            cls._compiled = [_Field(cls, name, str(text)) for name, text in annotations.items()]
+        return cls._compiled  # type: ignore[no-any-return]
 
     def _fill(self, values: Mapping[str, Any]) -> None:
         """Set every field. Raises ValidationError with all that is wrong."""
-        state, fields, known, problems = self.__dict__, self._fields(), 0, []
-        for field in fields:
-            name, wire = field.name, field.wire
-            value, place = (values[name], name) if name in values else (UNSET, wire or name)
-            known += name in values
-            if wire != name and wire in values:
-                value, known, place = values[wire], known + 1, wire
+        known = 0
+        problems: List[Problem] = []
+        for field in self._fields():
+            given = [name for name in field.names if name in values]
+            known += len(given)
             try:
-                if value is not UNSET:
-                    state[name] = None if value is None and field.nullable else field.convert(value)
-                elif field.default is _REQUIRED:
-                    raise _invalid("missing", "Field required")
-                else:
-                    state[name] = field.default
+                self.__dict__[field.name] = field.value(values[given[-1]] if given else UNSET)
             except errors.ValidationError as error:
-                problems += error.within(place)
+                problems += error.within(given[-1] if given else field.wire or field.name)
         if known < len(values):
-            names = {name for field in fields for name in (field.name, field.wire) if name}
-            unknown = {name: value for name, value in values.items() if name not in names and name}
-            if self._refuses_unknown_fields:
-                problems += [((name,), "extra_forbidden", "Unknown field" + _nearest(name, names)) for name in unknown]
-            else:
-                state["model_extra"] = unknown
-        if problems: raise errors.ValidationError(type(self).__name__, problems)
+            problems += self._take_unknown(values)
+        if problems:
+            raise errors.ValidationError(type(self).__name__, problems)
+
+    def _take_unknown(self, values: Mapping[str, Any]) -> List[Problem]:
+        names = {name for field in self._fields() for name in field.names}
+        unknown = {name: value for name, value in values.items() if name not in names}
+        if self._unknown_fields == "refused":
+            return [((name,), "extra_forbidden", "Unknown field" + _nearest(name, names)) for name in unknown]
+        self.__dict__["model_extra"] = unknown
+        return []
 
     def __setattr__(self, name: str, value: Any) -> None:
         if all(name != field.name for field in self._fields()):
@@ -475,101 +450,213 @@ class BaseModel:
         self.__dict__[name] = value
 
     def __eq__(self, other: object) -> bool:
-        if type(other) is not type(self): return NotImplemented
+        if type(other) is not type(self):
+            return NotImplemented
         return all(getattr(self, field.name) == getattr(other, field.name) for field in self._fields())
 
-    def __repr__(self) -> str: return "%s(%s)" % (type(self).__name__, ", ".join(self._shown()))
-    def __str__(self) -> str: return " ".join(self._shown())
+    def __repr__(self) -> str:
+        return "%s(%s)" % (type(self).__name__, ", ".join(self._shown()))
+
+    def __str__(self) -> str:
+        return " ".join(self._shown())
 
     def _shown(self) -> Iterator[str]:
         for field in self._fields():
             value = self.__dict__.get(field.name, field.default)
             yield "%s=%s" % (field.name, "***" if value and field.name in _SECRET_FIELDS else repr(value))
 
+
 class _Request(BaseModel):
-    """What a caller writes: a field that does not exist is a slip of the pen, so it is refused."""
-    _refuses_unknown_fields = True
+    """What a caller writes: a field that does not exist is misspelled, so it is refused."""
+
+    _unknown_fields = "refused"
+
 
 class models:
     """Requests and responses, by the official names. Each has a `...TypedDict` for callers who prefer dicts."""
+
     class Role(str, Enum):
-        """Who says a message. Any other string passes too: which roles there are is the server's to say."""
-        SYSTEM, USER, ASSISTANT = "system", "user", "assistant"
+        """Who says a message. Any other string passes too: the server decides which roles there are."""
 
-    class Messages(_Request): content: Optional[str] = None; role: Optional[Union[models.Role, str]] = None
-    class AiChatRequestBody(_Request): messages: List[models.Messages]; model: Optional[str] = None
-    class AiChatResponseBody(BaseModel): response: Optional[str] = None
+        SYSTEM = "system"
+        USER = "user"
+        ASSISTANT = "assistant"
 
-    class AuthSigninRequestBody(_Request): email: str; password: str
+    class Messages(_Request):
+        """One message of a conversation; other members, such as `name` or `tool_calls`, are sent as they are."""
+
+        _unknown_fields = "sent"
+        content: Optional[MessageContent] = None
+        role: Optional[Union[models.Role, str]] = None
+
+    class AiChatRequestBody(_Request):
+        messages: List[models.Messages]
+        model: Optional[str] = None
+        temperature: Optional[float] = None
+        max_tokens: Optional[int] = None
+        top_p: Optional[float] = None
+
+    class AiChatResponseBody(BaseModel):
+        response: Optional[str] = None
+
+    class AuthSigninRequestBody(_Request):
+        email: str
+        password: str
+
     class AuthSignupRequestBody(_Request):
-        email: str; password: str; metadata: Optional[Dict[str, Any]] = None; name: Optional[str] = None
-    class User(BaseModel):
-        created_at: Optional[datetime] = None; email: Optional[str] = None; id: Optional[str] = None
-        metadata: Optional[Dict[str, Any]] = None; name: OptionalNullable[str] = UNSET
-    class AuthResponse(BaseModel):
-        expires_at: Optional[datetime] = None; token: Optional[str] = None; user: Optional[models.User] = None
+        email: str
+        password: str
+        metadata: Optional[Dict[str, Any]] = None
+        name: Optional[str] = None
 
-    class CacheGetRequestBody(_Request): key: str
+    class User(BaseModel):
+        created_at: Optional[datetime] = None
+        email: Optional[str] = None
+        id: Optional[str] = None
+        metadata: Optional[Dict[str, Any]] = None
+        name: OptionalNullable[str] = UNSET
+
+    class AuthResponse(BaseModel):
+        expires_at: Optional[datetime] = None
+        token: Optional[str] = None
+        user: Optional[models.User] = None
+
+    class CacheGetRequestBody(_Request):
+        key: str
+
     class CacheGetResponseBody(BaseModel):
         exists: Optional[bool] = None
         value: OptionalNullable[Any] = UNSET  # None is a JSON null that was stored
-    class CacheSetRequestBody(_Request): key: str; value: Any; ttl: Optional[int] = None  # seconds
-    class CacheSetResponseBody(BaseModel): success: Optional[bool] = None
 
-    class DbQueryRequestBody(_Request): sql: str; params: Optional[List[Any]] = None
-    class DbQueryResult(BaseModel): count: Optional[int] = None; results: Optional[List[Dict[str, Any]]] = None
+    class CacheSetRequestBody(_Request):
+        key: str
+        value: Any
+        ttl: Optional[int] = None  # seconds
 
-    class QueueEnqueueRequestBody(_Request): data: Dict[str, Any]; type: str; delay: Optional[int] = None  # seconds
-    class QueueEnqueueResponseBody(BaseModel): job_id: Optional[str] = None; success: Optional[bool] = None
+    class CacheSetResponseBody(BaseModel):
+        success: Optional[bool] = None
 
-    class ServicesInvokeRequestBody(_Request): data: Dict[str, Any]; service_name: str
-    class ServicesInvokeResponseBody(BaseModel): result: Optional[Any] = None; success: Optional[bool] = None
+    class DbQueryRequestBody(_Request):
+        sql: str
+        params: Optional[List[Any]] = None
+
+    class DbQueryResult(BaseModel):
+        count: Optional[int] = None
+        results: Optional[List[Dict[str, Any]]] = None
+
+    class QueueEnqueueRequestBody(_Request):
+        data: Dict[str, Any]
+        type: str
+        delay: Optional[int] = None  # seconds
+
+    class QueueEnqueueResponseBody(BaseModel):
+        job_id: Optional[str] = None
+        success: Optional[bool] = None
+
+    class ServicesInvokeRequestBody(_Request):
+        data: Dict[str, Any]
+        service_name: str
+
+    class ServicesInvokeResponseBody(BaseModel):
+        result: Optional[Any] = None
+        success: Optional[bool] = None
 
     class File(_Request):
-        content: Content; file_name: str; content_type: Optional[str] = None  # guessed from file_name if not given
-        _wire_names = dict(_WIRE_NAMES, content="", content_type="Content-Type")
+        _wire_names = {"content": "", "content_type": "Content-Type"}
+        content: Content
+        file_name: str
+        content_type: Optional[str] = None  # guessed from file_name if not given
+
     class StorageUploadRequestBody(_Request):
-        file: models.File; key: str; content_type: Optional[str] = None
-        _wire_names = dict(_WIRE_NAMES, content_type="contentType")
+        file: models.File
+        key: str
+        content_type: Optional[str] = None
 
         def _fill(self, values: Mapping[str, Any]) -> None:
             file = values.get("file", UNSET)
             if file is not UNSET and not isinstance(file, (Mapping, BaseModel, list, tuple)):  # just the content
-                values = dict(values, file={"content": file, "file_name": _file_name(file, values.get("key"))})
+                file = {"content": file, "file_name": _file_name(file, values.get("key"))}
+                values = {**values, "file": file}
             super()._fill(values)
-    class StorageUploadResponseBody(BaseModel): url: Optional[str] = None
 
-    class Security(_Request): api_key_auth: str
+    class StorageUploadResponseBody(BaseModel):
+        url: Optional[str] = None
+
+    class Security(_Request):
+        api_key_auth: str
 
     if TYPE_CHECKING:
-        class MessagesTypedDict(TypedDict): content: NotRequired[str]; role: NotRequired[Union[models.Role, str]]
-        class AiChatRequestBodyTypedDict(TypedDict): messages: Conversation; model: NotRequired[str]
-        class AiChatResponseBodyTypedDict(TypedDict): response: NotRequired[str]
-        class AuthSigninRequestBodyTypedDict(TypedDict): email: str; password: str
+
+        class MessagesTypedDict(TypedDict):
+            content: NotRequired[MessageContent]
+            role: NotRequired[Union[models.Role, str]]
+
+        class AiChatRequestBodyTypedDict(TypedDict):
+            messages: Conversation
+            model: NotRequired[str]
+            temperature: NotRequired[float]
+            max_tokens: NotRequired[int]
+            top_p: NotRequired[float]
+
+        class AuthSigninRequestBodyTypedDict(TypedDict):
+            email: str
+            password: str
+
         class AuthSignupRequestBodyTypedDict(TypedDict):
-            email: str; password: str; metadata: NotRequired[Mapping[str, Any]]; name: NotRequired[str]
-        class AuthResponseTypedDict(TypedDict):
-            expires_at: NotRequired[datetime]; token: NotRequired[str]; user: NotRequired[models.UserTypedDict]
-        class UserTypedDict(TypedDict):
-            created_at: NotRequired[datetime]; email: NotRequired[str]; id: NotRequired[str]
-            metadata: NotRequired[Dict[str, Any]]; name: NotRequired[Nullable[str]]
-        class CacheGetRequestBodyTypedDict(TypedDict): key: str
-        class CacheGetResponseBodyTypedDict(TypedDict): exists: NotRequired[bool]; value: NotRequired[Any]
-        class CacheSetRequestBodyTypedDict(TypedDict): key: str; value: Any; ttl: NotRequired[int]
-        class CacheSetResponseBodyTypedDict(TypedDict): success: NotRequired[bool]
-        class DbQueryRequestBodyTypedDict(TypedDict): sql: str; params: NotRequired[Sequence[Any]]
-        class DbQueryResultTypedDict(TypedDict): count: NotRequired[int]; results: NotRequired[List[Dict[str, Any]]]
-        class QueueEnqueueRequestBodyTypedDict(TypedDict): data: Mapping[str, Any]; type: str; delay: NotRequired[int]
-        class QueueEnqueueResponseBodyTypedDict(TypedDict): job_id: NotRequired[str]; success: NotRequired[bool]
-        class ServicesInvokeRequestBodyTypedDict(TypedDict): data: Mapping[str, Any]; service_name: str
-        class ServicesInvokeResponseBodyTypedDict(TypedDict): result: NotRequired[Any]; success: NotRequired[bool]
-        class FileTypedDict(TypedDict): content: Content; file_name: str; content_type: NotRequired[str]
-        class StorageUploadRequestBodyTypedDict(TypedDict): file: Upload; key: str; content_type: NotRequired[str]
-        class StorageUploadResponseBodyTypedDict(TypedDict): url: NotRequired[str]
-        class SecurityTypedDict(TypedDict): api_key_auth: str
-    else:
-        locals().update({name + "TypedDict": dict for name, value in list(locals().items())
-                         if isinstance(value, type) and issubclass(value, BaseModel)})
+            email: str
+            password: str
+            metadata: NotRequired[Mapping[str, Any]]
+            name: NotRequired[str]
+
+        class CacheGetRequestBodyTypedDict(TypedDict):
+            key: str
+
+        class CacheSetRequestBodyTypedDict(TypedDict):
+            key: str
+            value: Any
+            ttl: NotRequired[int]
+
+        class DbQueryRequestBodyTypedDict(TypedDict):
+            sql: str
+            params: NotRequired[Sequence[Any]]
+
+        class QueueEnqueueRequestBodyTypedDict(TypedDict):
+            data: Mapping[str, Any]
+            type: str
+            delay: NotRequired[int]
+
+        class ServicesInvokeRequestBodyTypedDict(TypedDict):
+            data: Mapping[str, Any]
+            service_name: str
+
+        class FileTypedDict(TypedDict):
+            content: Content
+            file_name: str
+            content_type: NotRequired[str]
+
+        class StorageUploadRequestBodyTypedDict(TypedDict):
+            file: Upload
+            key: str
+            content_type: NotRequired[str]
+
+        class SecurityTypedDict(TypedDict):
+            api_key_auth: str
+
+        AiChatResponseBodyTypedDict: TypeAlias = Dict[str, Any]
+        AuthResponseTypedDict: TypeAlias = Dict[str, Any]
+        UserTypedDict: TypeAlias = Dict[str, Any]
+        CacheGetResponseBodyTypedDict: TypeAlias = Dict[str, Any]
+        CacheSetResponseBodyTypedDict: TypeAlias = Dict[str, Any]
+        DbQueryResultTypedDict: TypeAlias = Dict[str, Any]
+        QueueEnqueueResponseBodyTypedDict: TypeAlias = Dict[str, Any]
+        ServicesInvokeResponseBodyTypedDict: TypeAlias = Dict[str, Any]
+        StorageUploadResponseBodyTypedDict: TypeAlias = Dict[str, Any]
+
+
+for _model in [_value for _value in vars(models).values() if isinstance(_value, type)]:
+    if issubclass(_model, BaseModel):
+        setattr(models, _model.__name__ + "TypedDict", dict)
+
 
 class BackoffStrategy:
     """How long to wait between attempts, in milliseconds.
@@ -577,70 +664,368 @@ class BackoffStrategy:
     The wait is drawn evenly between 0 and initial_interval * exponent ** n (full jitter), max_interval at the most.
     No wait goes beyond max_elapsed_time, counted from the call's start.
     """
+
     def __init__(self, initial_interval: float, max_interval: float, exponent: float, max_elapsed_time: float) -> None:
-        self.initial_interval, self.max_interval = initial_interval, max_interval
-        self.exponent, self.max_elapsed_time = exponent, max_elapsed_time
+        self.initial_interval = initial_interval
+        self.max_interval = max_interval
+        self.exponent = exponent
+        self.max_elapsed_time = max_elapsed_time
+
 
 class RetryConfig:
     """Repeat any operation after 429, 500, 502, 503 and 504, until the backoff's max_elapsed_time.
 
-    strategy                     "backoff"; anything else means one attempt
-    retry_connection_errors      repeat it also when a connection fails, is lost or times out, although the server may
-                                 have carried out the request already
+    :param strategy: "backoff"; anything else means one attempt
+    :param backoff: how long to wait between attempts
+    :param retry_connection_errors: repeat it also when a connection fails, is lost or times out, although the server
+        may have carried out the request already
     """
+
     def __init__(self, strategy: str, backoff: BackoffStrategy, retry_connection_errors: bool) -> None:
-        self.strategy, self.backoff, self.retry_connection_errors = strategy, backoff, retry_connection_errors
+        self.strategy = strategy
+        self.backoff = backoff
+        self.retry_connection_errors = retry_connection_errors
+
+
+# ---- Services: operation -> model ------------------------------------------------------------------------------------
+
+
+class Operation:
+    """One operation of the API: where it is, what goes in, what comes back."""
+
+    def __init__(self, method: Any, route: str, request_type: Any, response_type: Any) -> None:
+        self.service = method.__qualname__.partition(".")[0].lower()
+        self.name: str = method.__name__
+        self.summary = (method.__doc__ or "").partition("\n")[0]  # none under -OO
+        self.method, _, self.path = route.partition(" ")
+        self.request_type = request_type
+        self.response_type = response_type
+        self.idempotent = False
+        self.structured_errors: Tuple[int, ...] = ()
+
+
+OPERATIONS: List[Operation] = []
+
+
+def _operation(
+    route: str,
+    request_type: Type[M],
+    request_dict: Type[D],
+    response_type: Type[R],
+    *,
+    idempotent: bool = False,
+    structured_errors: Tuple[int, ...] = (),
+) -> Callable[[Callable[Concatenate[Any, P], R]], Method[Union[M, D], P, R]]:
+    """Make a method an operation. Its signature is what checkers, help() and editors show of its fields.
+
+    idempotent           doing it twice has the effect of doing it once
+    structured_errors    the statuses for which the API documents {code, message, details}
+    """
+
+    def declare(method: Any) -> Any:
+        operation = Operation(method, route, request_type, response_type)
+        operation.idempotent = idempotent
+        operation.structured_errors = structured_errors
+        OPERATIONS.append(operation)
+
+        @functools.wraps(method)
+        def call(self: _Service, request: Any = None, retries: Retries = UNSET, **fields: Any) -> Any:
+            return _perform(self, operation, request, retries, fields)
+
+        return call
+
+    return declare
+
+
+def _twin(operation: Method[Q, P, R]) -> Method[Q, P, Coroutine[object, object, R]]:
+    """The `_async` twin of an operation: the same call, in a worker thread, awaited."""
+    plain: Any = operation
+
+    @functools.wraps(plain)
+    async def twin(self: _Service, *args: Any, **fields: Any) -> Any:
+        scope = _CancelScope(_running_loop())
+        service = type(self)(self.sdk_configuration, scope)
+        workers = self.sdk_configuration.async_half.workers
+        try:
+            return await workers.run(lambda: plain(service, *args, **fields), scope)
+        finally:
+            fields.clear()  # a password in it would show in a traceback's locals
+
+    twin.__name__ += "_async"
+    twin.__qualname__ += "_async"
+    twin.__doc__ = "`%s`, awaited. %s" % (plain.__name__, plain.__doc__)
+    return twin  # type: ignore[return-value]
+
+
+class _Service:
+    """Operations under one name."""
+
+    def __init__(self, sdk_configuration: SDKConfiguration, scope: Optional[_CancelScope] = None) -> None:
+        self.sdk_configuration = sdk_configuration
+        self.scope = scope  # of one `_async` call; None for synchronous ones
+
+
+class Ai(_Service):
+    """Language models."""
+
+    @_operation("POST /ai/chat", models.AiChatRequestBody, models.AiChatRequestBodyTypedDict, models.AiChatResponseBody)
+    def ai_chat(
+        self,
+        *,
+        messages: Conversation,
+        model: Optional[str] = None,
+        temperature: Optional[float] = None,
+        max_tokens: Optional[int] = None,
+        top_p: Optional[float] = None,
+        **options: Unpack[Options],
+    ) -> models.AiChatResponseBody:
+        """Answer a conversation: `messages` of {role, content}, by the platform's `model` or one you name.
+
+        `temperature` is 0 to 2, `max_tokens` the most to answer with, `top_p` 0 to 1.
+        """
+
+    ai_chat_async = _twin(ai_chat)
+
+
+class Authentication(_Service):
+    """The users of your application."""
+
+    @_operation(
+        "POST /auth/signin",
+        models.AuthSigninRequestBody,
+        models.AuthSigninRequestBodyTypedDict,
+        models.AuthResponse,
+        idempotent=True,
+        structured_errors=(401,),
+    )
+    def auth_signin(self, *, email: str, password: str, **options: Unpack[Options]) -> models.AuthResponse:
+        """Exchange a user's `email` and `password` for a token; `expires_at` says until when it is good."""
+
+    @_operation(
+        "POST /auth/signup",
+        models.AuthSignupRequestBody,
+        models.AuthSignupRequestBodyTypedDict,
+        models.AuthResponse,
+        structured_errors=(400, 409),
+    )
+    def auth_signup(
+        self,
+        *,
+        email: str,
+        password: str,
+        metadata: Optional[Mapping[str, Any]] = None,
+        name: Optional[str] = None,
+        **options: Unpack[Options],
+    ) -> models.AuthResponse:
+        """Create a user with `email` and `password`, a `name` and any `metadata`, and sign in."""
+
+    auth_signin_async = _twin(auth_signin)
+    auth_signup_async = _twin(auth_signup)
+
+
+class Cache(_Service):
+    """JSON values under keys."""
+
+    @_operation(
+        "POST /cache/get",
+        models.CacheGetRequestBody,
+        models.CacheGetRequestBodyTypedDict,
+        models.CacheGetResponseBody,
+        idempotent=True,
+    )
+    def cache_get(self, *, key: str, **options: Unpack[Options]) -> models.CacheGetResponseBody:
+        """Read the value under a `key`; `exists` is False where there is none, or no longer."""
+
+    @_operation(
+        "POST /cache/set",
+        models.CacheSetRequestBody,
+        models.CacheSetRequestBodyTypedDict,
+        models.CacheSetResponseBody,
+        idempotent=True,
+    )
+    def cache_set(
+        self, *, key: str, value: Any, ttl: Optional[int] = None, **options: Unpack[Options]
+    ) -> models.CacheSetResponseBody:
+        """Store a JSON `value` under a `key`, for `ttl` seconds or for good."""
+
+    cache_get_async = _twin(cache_get)
+    cache_set_async = _twin(cache_set)
+
+
+class Database(_Service):
+    """SQL."""
+
+    @_operation(
+        "POST /db/query",
+        models.DbQueryRequestBody,
+        models.DbQueryRequestBodyTypedDict,
+        models.DbQueryResult,
+        structured_errors=(400, 401, 500),
+    )
+    def db_query(
+        self, *, sql: str, params: Optional[Sequence[Any]] = None, **options: Unpack[Options]
+    ) -> models.DbQueryResult:
+        """Run one `sql` statement with `params` bound to its placeholders; rows come back as dicts in `results`."""
+
+    db_query_async = _twin(db_query)
+
+
+class Queue(_Service):
+    """Background jobs."""
+
+    @_operation(
+        "POST /queue/enqueue",
+        models.QueueEnqueueRequestBody,
+        models.QueueEnqueueRequestBodyTypedDict,
+        models.QueueEnqueueResponseBody,
+    )
+    def queue_enqueue(
+        self, *, data: Mapping[str, Any], type: str, delay: Optional[int] = None, **options: Unpack[Options]
+    ) -> models.QueueEnqueueResponseBody:
+        """Enqueue a job of a `type` with its `data`, to be run at once or after `delay` seconds."""
+
+    queue_enqueue_async = _twin(queue_enqueue)
+
+
+class Services(_Service):
+    """Functions deployed on the platform."""
+
+    @_operation(
+        "POST /services/invoke",
+        models.ServicesInvokeRequestBody,
+        models.ServicesInvokeRequestBodyTypedDict,
+        models.ServicesInvokeResponseBody,
+    )
+    def services_invoke(
+        self, *, data: Mapping[str, Any], service_name: str, **options: Unpack[Options]
+    ) -> models.ServicesInvokeResponseBody:
+        """Call the service named `service_name` with `data`."""
+
+    services_invoke_async = _twin(services_invoke)
+
+
+class Storage(_Service):
+    """Files."""
+
+    @_operation(
+        "POST /storage/upload",
+        models.StorageUploadRequestBody,
+        models.StorageUploadRequestBodyTypedDict,
+        models.StorageUploadResponseBody,
+        idempotent=True,
+    )
+    def storage_upload(
+        self,
+        *,
+        file: Upload,
+        key: str,
+        content_type: Optional[str] = None,
+        progress: Optional[Progress] = None,
+        **options: Unpack[Options],
+    ) -> models.StorageUploadResponseBody:
+        """Store a `file` under a `key` and return its URL; sent as a stream, however large it is.
+
+        `file` is {content, file_name, content_type}, or for short just the content: bytes, a path, anything with a
+        binary read(), or a generator of bytes. `progress(sent, total)` is called with the body's bytes as they leave;
+        total is None where the length is not known beforehand.
+        """
+
+    storage_upload_async = _twin(storage_upload)
+
 
 # ---- HTTP client: Request -> Response --------------------------------------------------------------------------------
-# What sends, unless you pass `client=`. Names are httpx's, so that an httpx.Client can stand in for an HttpClient.
+# What sends, unless you pass `client=`. Names are httpx's, so that an httpx.Client can stand in for an HttpClient;
+# Request and Response answer to urllib's names as well.
 
-class Headers(dict):  # type: ignore
+
+class Headers(MutableMapping):  # type: ignore[type-arg]
     """HTTP headers by lower-case name; any case finds them; a repeated one reads as its values joined by ", "."""
+
+    _values: Dict[str, str] = {}
+
     def __init__(self, pairs: Iterable[Tuple[str, str]] = ()) -> None:
-        values: Dict[str, str] = {}
-        self.pairs = list(pairs)
+        self.pairs = list(pairs)  # as they came
+        self._values = {}
         for name, value in self.pairs:
             name = name.lower()
-            values[name] = values[name] + ", " + value if name in values else value
-        super().__init__(values)
+            self._values[name] = self._values[name] + ", " + value if name in self._values else value
 
-    def __getitem__(self, name: str) -> str: return super().__getitem__(name.lower())  # type: ignore
-    def __setitem__(self, name: str, value: str) -> None: super().__setitem__(name.lower(), value)
-    def __contains__(self, name: object) -> bool: return super().__contains__(str(name).lower())
-    def __delitem__(self, name: str) -> None: super().__delitem__(name.lower())
-    def get(self, name: str, default: Any = None) -> Any: return super().get(name.lower(), default)
-    def pop(self, name: str, *default: Any) -> Any: return super().pop(name.lower(), *default)
-    def setdefault(self, name: str, default: Any = "") -> Any: return super().setdefault(name.lower(), default)
-    def update(self, headers: Mapping[str, str]) -> None:  # type: ignore
-        for name, value in headers.items(): self[name] = value
-    def __repr__(self) -> str: return "Headers(%r)" % _shown_headers(self)
+    def __getitem__(self, name: str) -> str:
+        return self._values[name.lower()]
+
+    def __setitem__(self, name: str, value: str) -> None:
+        self._values[name.lower()] = value
+
+    def __delitem__(self, name: str) -> None:
+        del self._values[name.lower()]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and name.lower() in self._values
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return self._values.get(name.lower(), default)
 
     def get_all(self, name: str, default: Any = None) -> Any:
         """The values of a repeated header one by one, as they came; urllib's handlers call this."""
         return [value for other, value in self.pairs if other.lower() == name.lower()] or default
 
-class Request:
-    """One HTTP request. `timeout_seconds` bounds one attempt as a whole; `cancellation` ends it from another thread."""
-    def __init__(self, method: str, url: str, headers: Headers, content: Any, timeout_seconds: Optional[float]) -> None:
-        self.method, self.url, self.headers, self.content = method, _parse_url(url).text, headers, content
-        self.timeout_seconds, self.deadline = timeout_seconds, _Deadline(_FOREVER)
-        self.cancellation: Optional[_Cancellation] = None
-        self.origin = self  # of which this is a copy
+    def __repr__(self) -> str:
+        return "Headers(%r)" % _shown_headers(self)
 
-    def moved(self, url: str, headers: Headers) -> Request:
-        """The same request at another URL, with other headers."""
-        other = Request(self.method, url, headers, self.content, self.timeout_seconds)
-        other.deadline, other.cancellation, other.origin = self.deadline, self.cancellation, self.origin
+
+class Request(urllib.request.Request):
+    """One HTTP request. `timeout_seconds` bounds one attempt as a whole; None means the default."""
+
+    headers: Any
+
+    def __init__(self, method: str, url: str, headers: Headers, content: Any, timeout_seconds: Optional[float]) -> None:
+        super().__init__(url, method=method)
+        self.headers = headers
+        self._data = content  # which urllib's property would check for a Content-type
+        self.timeout_seconds = timeout_seconds
+        self.scope: Optional[_CancelScope] = None  # which may end it from another thread
+        self.redirects = 0
+
+    data = property(lambda self: self._data, lambda self, content: setattr(self, "_data", content))
+    content = data
+    url = property(lambda self: self.full_url, lambda self, url: setattr(self, "full_url", url))
+
+    def copy(self) -> Request:
+        """The same request, for one attempt: what a handler adds to it is gone with that."""
+        other = Request.__new__(Request)
+        other.__dict__.update(self.__dict__)
+        other.headers = Headers(self.headers.items())
         return other
+
 
 class Response:
     """One HTTP response, read to its end: status_code, reason_phrase, headers, content, text, json(), url, request."""
-    def __init__(self, status_code: int, headers: Optional[Headers] = None, content: bytes = b"",
-                 request: Optional[Request] = None, reason_phrase: str = "") -> None:
-        self.status_code = self.code = status_code  # code, msg and info() are urllib's names
-        self.reason_phrase = self.msg = reason_phrase
+
+    version = 11  # as http.client numbers HTTP/1.1
+    status_code = 0
+    reason_phrase = ""
+
+    def __init__(
+        self,
+        status_code: int,
+        headers: Optional[Headers] = None,
+        content: bytes = b"",
+        request: Optional[Request] = None,
+        reason_phrase: str = "",
+    ) -> None:
+        self.status_code = self.code = self.status = status_code
+        self.reason_phrase = self.msg = self.reason = reason_phrase
         self.headers = Headers() if headers is None else headers
-        self.content, self.request, self.url = content, request, request.url if request else ""
+        self.content = content
+        self.request = request
+        self.url = request.full_url if request else ""
+        self._position = 0
 
     @property
     def text(self) -> str:
@@ -651,86 +1036,139 @@ class Response:
         """The body as JSON (RFC 8259). Raises ValueError."""
         return _parse_json(self.content, _charset(self.headers))
 
-    def iter_bytes(self) -> Iterator[bytes]: yield self.content
-    def iter_text(self) -> Iterator[str]: yield self.text
-    def info(self) -> Headers: return self.headers
-    def __repr__(self) -> str: return "<Response [%d %s]>" % (self.status_code, _escaped(self.reason_phrase))
-    def __getstate__(self) -> Dict[str, Any]: return dict(vars(self), request=None)  # whose headers hold the key
+    def read(self, size: Optional[int] = None) -> bytes:
+        """The next `size` bytes of the body, or all that is left."""
+        start = self._position
+        self._position = len(self.content) if size is None or size < 0 else min(start + size, len(self.content))
+        return self.content[start : self._position]
+
+    def iter_bytes(self) -> Iterator[bytes]:
+        yield self.content
+
+    def iter_text(self) -> Iterator[str]:
+        yield self.text
+
+    def getcode(self) -> int:
+        return self.status_code
+
+    def geturl(self) -> str:
+        return self.url
+
+    def info(self) -> Headers:
+        return self.headers
+
+    def close(self) -> None:
+        """Nothing is left to close: the body has been read."""
+
+    def __repr__(self) -> str:
+        return "<Response [%d %s]>" % (self.status_code, _escaped(self.reason_phrase))
+
+    def __getstate__(self) -> Dict[str, Any]:
+        return dict(vars(self), request=None)  # whose headers hold the key
+
 
 class HttpClient:
     """Keeps connections open and sends requests over them. Threads may share it, forks too.
 
-    proxy                 "http://user:password@host:3128" for everything, False for none; by default what HTTP_PROXY,
-                          HTTPS_PROXY, ALL_PROXY and NO_PROXY say
-    ssl_context           an ssl.SSLContext of your own; by default TLS 1.2 at least and the system's trust store, or
-                          what SSL_CERT_FILE, SSL_CERT_DIR or REQUESTS_CA_BUNDLE name
-    headers               headers for every request
-    max_connections       connections kept open for later calls; a busy moment may open more
-    max_response_bytes    the largest body accepted, before and after decompression
-    handlers              urllib.request handlers of your own, say one that signs or records each request
+    :param proxy: "http://user:password@host:3128" for everything, False for none; by default what HTTP_PROXY,
+        HTTPS_PROXY, ALL_PROXY and NO_PROXY say, else the system's settings (Windows, macOS)
+    :param ssl_context: an ssl.SSLContext of your own; by default TLS 1.2 at least and the system's trust store, or
+        what SSL_CERT_FILE, SSL_CERT_DIR or REQUESTS_CA_BUNDLE name
+    :param headers: headers for every request
+    :param max_connections: connections kept open for later calls; more may be open at a time
+    :param max_response_bytes: the largest body accepted, before and after decompression
+    :param handlers: urllib.request handlers of your own, say one that signs or records each request
     """
 
-    def __init__(self, *, proxy: Union[str, Literal[False], None] = None, ssl_context: Optional[ssl.SSLContext] = None,
-                 headers: Optional[Mapping[str, str]] = None, max_connections: int = _MAX_CONNECTIONS,
-                 max_response_bytes: int = _MAX_RESPONSE_BYTES,
-                 handlers: Iterable[urllib.request.BaseHandler] = ()) -> None:
-        self.headers = Headers(_checked_headers(headers, "headers").items())
-        if proxy is not None and proxy is not False: _parse_proxy(proxy, "proxy=")
+    def __init__(
+        self,
+        *,
+        proxy: Union[str, Literal[False], None] = None,
+        ssl_context: Optional[ssl.SSLContext] = None,
+        headers: Optional[Mapping[str, str]] = None,
+        max_connections: int = _MAX_CONNECTIONS,
+        max_response_bytes: int = _MAX_RESPONSE_BYTES,
+        handlers: Iterable[urllib.request.BaseHandler] = (),
+    ) -> None:
+        try:
+            own_proxy: Any = _parse_proxy(proxy, "proxy=") if proxy or proxy == "" else proxy
+            self.headers = Headers(_checked_headers(headers, "headers").items())
+        except AerostackError as error:
+            raise error.with_traceback(None)  # noqa: B904  # whose frames' locals would show a password
+        finally:
+            del proxy, headers
         if ssl_context is not None and not hasattr(ssl_context, "wrap_socket"):
             raise _bad_type("ssl_context", "must be an ssl.SSLContext")
-        self._pool = _Pool(proxy, ssl_context, _positive_int("max_connections", max_connections),
-                           _positive_int("max_response_bytes", max_response_bytes))
-        self._exchange = _urllib_opener(handlers, self._pool.exchange) if handlers else self._pool.exchange
-        weakref.finalize(self, self._pool.close).atexit = False  # in a cycle, __del__ may come too late
+        self._pool = _Pool(own_proxy, ssl_context, _positive_int("max_connections", max_connections))
+        max_bytes = _positive_int("max_response_bytes", max_response_bytes)
+        own = _checked_handlers(handlers)
+        self._opener = urllib.request.OpenerDirector()  # with none of urllib's handlers: no file:, no ftp:
+        self._opener.addheaders = []
+        for handler in [_KeepAliveHandler(self._pool, max_bytes), _SameOriginRedirects(), *own]:
+            self._opener.add_handler(handler)
+        weakref.finalize(self, self._pool.close).atexit = False
 
-    def build_request(self, method: str, url: str, *, content: Any = None, headers: Optional[Mapping[str, str]] = None,
-                      timeout: Optional[float] = None, **others: Any) -> Request:
+    def build_request(
+        self,
+        method: str,
+        url: str,
+        *,
+        content: Any = None,
+        headers: Optional[Mapping[str, str]] = None,
+        timeout: Optional[float] = None,
+        **others: Any,
+    ) -> Request:
         """A request to `send`. `content` is bytes, text or an iterable of bytes; `timeout` is in seconds."""
         for name, value in others.items():  # httpx has more; an empty one asks for nothing
-            if value: raise _bad_type(name, "is not supported by HttpClient")
+            if value:
+                raise _bad_type(name, "is not supported by HttpClient")
         if not isinstance(method, str) or not _TOKEN.fullmatch(method):
             raise _bad("method", "is no HTTP method")
-        authorization = _parse_url(str(url)).authorization
-        every = dict(self.headers, authorization=authorization) if authorization else self.headers
-        every = Headers({**every, **_checked_headers(headers, "headers")}.items())
-        if content is None or isinstance(content, str):
-            content = (content or "").encode()
-        elif isinstance(content, _Blocks):  # by way of a client of yours that hands on to this one
-            content = content.content
-        elif not isinstance(content, (bytes, _Stream)):
-            content = _bytes_or_iterable(content)
-            if not isinstance(content, memoryview): content = _Stream(content)
-        return Request(method, str(url), every, content, _seconds("timeout", timeout))
+        target, authorization = _split_credentials(str(url))
+        every = Headers(self.headers.items())
+        if authorization:
+            every["authorization"] = authorization
+        every.update(_checked_headers(headers, "headers"))
+        return Request(method, _parse_url(target).text, every, _as_body(content), _seconds("timeout", timeout))
 
     def send(self, request: Request, *, stream: bool = False, **_: Any) -> Response:
         """Send a request and read its response whole. Redirects are followed within one origin, as 307 and 308 only.
 
-        Any status is an answer. Raises RequestError when none comes that can be used.
+        Any status is a response. Raises `errors.RequestError` when none comes that can be used.
         """
-        timeout = _DEFAULT_TIMEOUT_MS / 1000 if request.timeout_seconds is None else request.timeout_seconds
-        if isinstance(request.content, _Stream):
-            request.content.measure()  # before the clock starts and a connection is made
-        request.deadline = _Deadline(timeout)
-        for _hop in range(_MAX_REDIRECTS + 1):
-            response = self._exchange(request)
-            target = _redirect_target(request, response)
-            if target is None: return response
-            if not getattr(request.content, "rereadable", True):
-                raise errors.LocalProtocolError("the upload's source cannot be read twice, as a redirect needs")
-            request = request.moved(target, request.headers)
-        raise errors.TooManyRedirects("more than %d redirects" % _MAX_REDIRECTS, request=request)
+        if self._pool.closed:
+            raise errors.ClosedError("the client is closed")
+        seconds = request.timeout_seconds
+        is_upload = isinstance(request.data, _Upload)
+        if seconds is None:
+            seconds = (_IDLE_TIMEOUT_MS if is_upload else _DEFAULT_TIMEOUT_MS) / 1000
+        request = request.copy()
+        request.scope = request.scope or _CancelScope()
+        request.scope.start(seconds, is_upload and request.timeout_seconds is None)
+        response = self._opener.open(request, timeout=seconds)
+        if isinstance(response, Response):
+            return response
+        raise errors.NoResponseError()  # from a handler of the caller's
 
     def close(self) -> None:
-        """Close idle connections now, and those in use when their answers are read. Twice is fine."""
+        """Close idle connections now, and those in use when their responses are read. Twice is fine."""
         self._pool.close()
 
-    def __enter__(self) -> HttpClient: return self
-    def __exit__(self, *_: object) -> None: self.close()
-    def __repr__(self) -> str:
-        return "<%s: %d active, %d idle>" % (type(self).__name__, self._pool.active, len(self._pool.idle))
+    def __enter__(self) -> HttpClient:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def __del__(self) -> None:
-        if "_exchange" in self.__dict__: self.close()  # else it was never made
+        if "_pool" in self.__dict__:  # at the interpreter's end finalize() does nothing
+            self._pool.close()
+
+    def __repr__(self) -> str:
+        pool = self.__dict__.get("_pool")  # None where the constructor raised
+        counts = "%d active, %d idle" % (pool.active, len(pool.idle)) if pool else "not made"
+        return "<%s: %s>" % (type(self).__name__, counts)
+
 
 class AsyncHttpClient(HttpClient):
     """An HttpClient that is awaited: each `send` runs in one of `max_workers` threads, from any of asyncio's loops.
@@ -739,49 +1177,63 @@ class AsyncHttpClient(HttpClient):
     """
 
     def __init__(self, *, max_workers: int = _MAX_WORKERS, **settings: Any) -> None:
-        self._workers = _Workers(_positive_int("max_workers", max_workers))
-        super().__init__(**settings)
+        self.workers = _Workers(_positive_int("max_workers", max_workers))
+        try:
+            super().__init__(**settings)
+        finally:
+            settings.clear()  # a traceback's locals would show a proxy's password
 
-    async def send(self, request: Request, *, stream: bool = False, **_: Any) -> Response:  # type: ignore
+    async def send(self, request: Request, *, stream: bool = False, **_: Any) -> Response:  # type: ignore[override]
         """Send a request and read its response whole, as `HttpClient.send` does."""
-        request, blocking = request.moved(request.url, request.headers), super().send  # it may be under way twice
-        request.cancellation = _Cancellation()
-        return await self._workers.run(lambda: blocking(request), request.cancellation)
+        request = request.copy()  # it may be under way twice
+        request.scope = _CancelScope(_running_loop())
+        return await self.workers.run(functools.partial(HttpClient.send, self, request), request.scope)
 
     def close(self) -> None:
-        self._workers.close()
+        self.workers.close()
         super().close()
 
-    async def aclose(self) -> None: self.close()
-    async def __aenter__(self) -> AsyncHttpClient: return self
-    async def __aexit__(self, *_: object) -> None: self.close()
+    async def aclose(self) -> None:
+        """Close connections and end the threads. Twice is fine."""
+        self.close()
+
+    async def __aenter__(self) -> AsyncHttpClient:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.close()
+
 
 # ---- Errors ----------------------------------------------------------------------------------------------------------
+
 
 class AerostackError(Exception):
     """What everything raised here is:
 
-    AerostackError
-    +-- ValidationError (ValueError)        a bad argument; nothing was sent
-    |   +-- ArgumentTypeError               (TypeError)
-    |   +-- ArgumentIndexError              (IndexError): a server_idx without a server
-    +-- SDKBaseError                        an answer came, but not the one hoped for
-    |   +-- ErrorResponse                   the API says what is wrong: .data.code, .data.message, .data.details
-    |   +-- SDKError                        any other status, or an answer that is not JSON
-    |   +-- ResponseValidationError         broken JSON, or not of the documented shape; .cause says where
-    +-- RequestError                        no answer came that can be used; .request, .__cause__
-    |   +-- TransportError
-    |   |   +-- TimeoutException            (TimeoutError): ConnectTimeout ReadTimeout WriteTimeout PoolTimeout
-    |   |   +-- NetworkError                (ConnectionError): ConnectError ReadError WriteError CloseError
-    |   |   +-- ProtocolError               LocalProtocolError (an upload's source failed) RemoteProtocolError
-    |   |   +-- ProxyError                  (ConnectionError): the proxy did not let us through; .status_code
-    |   |   +-- UnsupportedProtocol         a URL or proxy that is not http
-    |   +-- DecodingError                   compressed data that is broken
-    |   +-- TooManyRedirects
-    +-- NoResponseError                     a client or handler of yours returned no response
-    +-- ClosedError (RuntimeError)          used after its close
+    ::
+
+        AerostackError
+        +-- ValidationError (ValueError)        a bad argument; nothing was sent
+        |   +-- ArgumentTypeError               (TypeError)
+        |   +-- ArgumentIndexError              (IndexError): a server_idx without a server
+        +-- SDKBaseError                        the server returned an error, or a response that cannot be used
+        |   +-- ErrorResponse                   the API says what is wrong: .data.code, .data.message, .data.details
+        |   +-- SDKError                        any other status, or a response that is not JSON
+        |   +-- ResponseValidationError         broken JSON, or not of the documented shape; .cause says where
+        +-- RequestError                        no response came that can be used; .request, .__cause__
+        |   +-- TransportError
+        |   |   +-- TimeoutException            (TimeoutError): ConnectTimeout ReadTimeout WriteTimeout PoolTimeout
+        |   |   +-- NetworkError                (ConnectionError): ConnectError ReadError WriteError CloseError
+        |   |   +-- ProtocolError               LocalProtocolError (an upload's source failed) RemoteProtocolError
+        |   |   +-- ProxyError                  (ConnectionError): the proxy refused; .status_code
+        |   |   +-- UnsupportedProtocol         a URL or proxy that is not http
+        |   +-- DecodingError                   compressed data that is broken
+        |   +-- TooManyRedirects
+        +-- NoResponseError                     a client or handler of yours returned no response
+        +-- ClosedError (RuntimeError)          used after its close
     """
 
+    message = ""
     request_id: Optional[str] = None  # sent as X-Request-ID with every attempt
     attempts = 0  # how often the request was tried
     retry_after: Optional[float] = None  # the seconds that the server asked to wait
@@ -792,124 +1244,231 @@ class AerostackError(Exception):
         super().__init__(message)
         self.message = message
 
-    def __str__(self) -> str: return self.message
+    def __str__(self) -> str:
+        return self.message
 
     def __reduce__(self) -> Any:
-        import copyreg
-        state = dict(self.__dict__, args=self.args)  # OSError with another __init__ loses its args (bpo-26579)
+        state = dict(self.__dict__)
         state.pop("request", None)  # whose headers hold the key
         raw: Any = state.get("raw_response")
         if not isinstance(raw, (Response, type(None))):  # httpx's has its request
             state["raw_response"] = Response(raw.status_code, Headers(raw.headers.items()), _content(raw))
-        return copyreg.__newobj__, (type(self),), state  # type: ignore
+        return _unpickled_error, (type(self), self.args, state)
+
+
+def _unpickled_error(kind: Any, args: Tuple[Any, ...], state: Dict[str, Any]) -> Any:
+    """An error without its constructor, which asks for more than a pickle keeps."""
+    error = kind.__new__(kind, *args)
+    error.args = args  # which OSErrors with a constructor of their own leave empty (bpo-26579)
+    error.__dict__.update(state)
+    return error
+
 
 class errors:
     """Everything that is raised. The tree stands at its root, AerostackError."""
+
     AerostackError: TypeAlias = AerostackError
 
     class Code(str, Enum):
         """The error codes that the API documents; another is kept as a plain string."""
-        AUTH_INVALID_KEY, AUTH_INVALID_CREDENTIALS = "AUTH_INVALID_KEY", "AUTH_INVALID_CREDENTIALS"
-        DB_QUERY_FAILED, RATE_LIMIT_EXCEEDED = "DB_QUERY_FAILED", "RATE_LIMIT_EXCEEDED"
-        VALIDATION_ERROR, INTERNAL_ERROR = "VALIDATION_ERROR", "INTERNAL_ERROR"
+
+        AUTH_INVALID_KEY = "AUTH_INVALID_KEY"
+        AUTH_INVALID_CREDENTIALS = "AUTH_INVALID_CREDENTIALS"
+        DB_QUERY_FAILED = "DB_QUERY_FAILED"
+        RATE_LIMIT_EXCEEDED = "RATE_LIMIT_EXCEEDED"
+        VALIDATION_ERROR = "VALIDATION_ERROR"
+        INTERNAL_ERROR = "INTERNAL_ERROR"
 
     class ErrorResponseData(BaseModel):
-        code: Union[errors.Code, str]; message: str; details: Optional[Dict[str, Any]] = None
+        """What the API says is wrong."""
+
+        code: Union[errors.Code, str]
+        message: str
+        details: Optional[Dict[str, Any]] = None
 
     class ValidationError(AerostackError, ValueError):
         """Values that are missing, unknown or of a wrong type. Says where they are, not what: it may be secret."""
+
         def __init__(self, title: str, problems: List[Problem]) -> None:
-            lines = [".".join(map(str, where)) + ": " + words for where, _, words in problems]
+            lines = [_shown_place(where) + ": " + words for where, _, words in problems]
             count = "%d validation error%s for %s\n" % (len(lines), "s" * (len(lines) > 1), title) if title else ""
             super().__init__(count + "\n".join(lines))
             self.problems = problems
 
         @classmethod
-        def about(cls: Type[T], argument: str, words: str, kind: str = "value_error") -> T:
-            return cls("", [((argument,) if argument else (), kind, words)])  # type: ignore
+        def about(cls: Any, argument: str, words: str, kind: str = "value_error") -> Any:
+            """The error of one argument, such as "timeout_ms"; of none if that is ""."""
+            return cls("", [((argument,) if argument else (), kind, words)])
 
         def within(self, *place: Any) -> List[Problem]:
             """The problems, seen from further out."""
             return [((*place, *where), kind, words) for where, kind, words in self.problems]
 
         def errors(self) -> List[Dict[str, Any]]:
-            """One dict a problem: where (`loc`), what kind (`type`), in words (`msg`)."""
+            """One dict a problem: where (`loc`, a tuple of names), what kind (`type`), in words (`msg`)."""
             return [dict(zip(("loc", "type", "msg"), problem)) for problem in self.problems]
 
-        def error_count(self) -> int: return len(self.problems)
+        def error_count(self) -> int:
+            return len(self.problems)
 
-    class ArgumentTypeError(ValidationError, TypeError): ...
-    class ArgumentIndexError(ValidationError, IndexError): ...
+    class ArgumentTypeError(ValidationError, TypeError):
+        """An argument of a wrong type."""
+
+    class ArgumentIndexError(ValidationError, IndexError):
+        """A server_idx without a server."""
 
     class SDKBaseError(AerostackError):
+        """The server returned an error, or a response that cannot be used: status_code, headers, body, raw_response."""
+
+        status_code = 0
+
         def __init__(self, message: str, raw_response: Any, body: Optional[str] = None) -> None:
             super().__init__(message)
-            self.raw_response, self.headers = raw_response, raw_response.headers
-            self.status_code: int = raw_response.status_code
+            self.raw_response = raw_response
+            self.headers = raw_response.headers
+            self.status_code = raw_response.status_code
             self.body: str = raw_response.text if body is None else body
 
         def __repr__(self) -> str:
             return "%s(message=%r, status_code=%d)" % (type(self).__name__, self.message, self.status_code)
 
     class SDKError(SDKBaseError):
-        def __init__(self, message: str, raw_response: Any, body: Optional[str] = None,
-                     data: Optional[errors.ErrorResponseData] = None) -> None:
+        """Any status that is no success, or a response that is not JSON. `data` is what the API said, if it did."""
+
+        def __init__(
+            self,
+            message: str,
+            raw_response: Any,
+            body: Optional[str] = None,
+            data: Optional[errors.ErrorResponseData] = None,
+            secrets: Iterable[str] = (),
+        ) -> None:
             text = body or raw_response.text  # once, for some charsets take their time
-            shown = _shortened(text or '""')
             kind = _shortened(raw_response.headers.get("content-type", '""'), 500)
             kind = '"%s"' % kind if " " in kind else kind
             kind = "" if kind == "application/json" else " Content-Type " + kind
+            shown = _shortened(_without(secrets, text) or '""')
             message = "%sStatus %d%s. Body: %s" % (message and message + ": ", raw_response.status_code, kind, shown)
             super().__init__(_safe_text(message.strip()), raw_response, text if body is None else body)
             self.data = data
 
     class ErrorResponse(SDKBaseError):
+        """The API says what is wrong: data.code, data.message, data.details."""
+
         data: errors.ErrorResponseData
 
-        def __init__(self, data: errors.ErrorResponseData, raw_response: Any, body: Optional[str] = None) -> None:
-            message = _shortened(str(data.message) or body or raw_response.text, _MAX_MESSAGE_CHARS)
-            super().__init__(_safe_text(message), raw_response, body)
+        def __init__(
+            self,
+            data: errors.ErrorResponseData,
+            raw_response: Any,
+            body: Optional[str] = None,
+            secrets: Iterable[str] = (),
+        ) -> None:
+            message = _without(secrets, str(data.message) or body or raw_response.text)
+            super().__init__(_safe_text(_shortened(message, _MAX_MESSAGE_CHARS)), raw_response, body)
             self.data = data  # pyright: ignore[reportIncompatibleVariableOverride]
 
     class ResponseValidationError(SDKBaseError):
+        """A response of broken JSON, or not of the documented shape; `cause` says where."""
+
         def __init__(self, message: str, raw_response: Any, cause: Exception, body: Optional[str] = None) -> None:
             super().__init__(_shortened("%s: %s" % (message, cause)), raw_response, body)
             self.cause = cause
 
     class RequestError(AerostackError):
+        """No response came that can be used."""
+
         never_sent = False  # nothing of the request reached the server
-        connection_lost = False  # the connection broke before the answer was complete
+        connection_lost = False  # the connection broke before the response was complete
         permanent = False  # trying again cannot help
-        reused_connection = False  # it broke on a kept connection, before the first byte of an answer
+        reused_connection = False  # it broke on a kept connection, before the first byte of a response
         request: Any = None
 
         def __init__(self, message: str, *, request: Any = None, **known: Any) -> None:
             super().__init__(message)
             self.__dict__.update(known, request=request)
 
-    class TransportError(RequestError): ...
-    class TimeoutException(TransportError, TimeoutError): ...
-    class ConnectTimeout(TimeoutException): never_sent = True
-    class ReadTimeout(TimeoutException): ...
-    class WriteTimeout(TimeoutException): ...
-    class PoolTimeout(TimeoutException): never_sent = True  # httpx's; an HttpClient never waits for a connection
-    class NetworkError(TransportError, ConnectionError): ...
-    class ConnectError(NetworkError): never_sent = True
-    class ReadError(NetworkError): connection_lost = True
-    class WriteError(NetworkError): connection_lost = True
-    class CloseError(NetworkError): ...  # httpx's
-    class ProtocolError(TransportError): ...
-    class LocalProtocolError(ProtocolError): permanent = True
-    class RemoteProtocolError(ProtocolError): ...
-    class ProxyError(TransportError, ConnectionError): never_sent, status_code = True, None
-    class UnsupportedProtocol(TransportError): never_sent = permanent = True
-    class DecodingError(RequestError): ...
-    class TooManyRedirects(RequestError): ...
+    class TransportError(RequestError):
+        """The network, a proxy or a peer failed."""
+
+    class TimeoutException(TransportError, TimeoutError):
+        """The time ran out."""
+
+    class ConnectTimeout(TimeoutException):
+        """The time ran out before there was a connection."""
+
+        never_sent = True
+
+    class ReadTimeout(TimeoutException):
+        """The time ran out while the response was awaited."""
+
+    class WriteTimeout(TimeoutException):
+        """The time ran out while the request was sent."""
+
+    class PoolTimeout(TimeoutException):
+        """httpx's; an HttpClient never waits for a connection."""
+
+        never_sent = True
+
+    class NetworkError(TransportError, ConnectionError):
+        """The network failed."""
+
+    class ConnectError(NetworkError):
+        """No connection to the server or proxy: no such host, refused, or no TLS that can be trusted."""
+
+        never_sent = True
+
+    class ReadError(NetworkError):
+        """The connection broke while the response was awaited."""
+
+        connection_lost = True
+
+    class WriteError(NetworkError):
+        """The connection broke while the request was sent."""
+
+        connection_lost = True
+
+    class CloseError(NetworkError):
+        """httpx's."""
+
+    class ProtocolError(TransportError):
+        """One side broke HTTP's rules."""
+
+    class LocalProtocolError(ProtocolError):
+        """The request cannot be sent: an upload's source failed, say."""
+
+        permanent = True
+
+    class RemoteProtocolError(ProtocolError):
+        """The server broke HTTP's rules, or closed the connection too soon."""
+
+    class ProxyError(TransportError, ConnectionError):
+        """The proxy refused; `status_code` is what it returned."""
+
+        never_sent = True
+        status_code: Optional[int] = None
+
+    class UnsupportedProtocol(TransportError):
+        """A URL or proxy that is not http."""
+
+        never_sent = True
+        permanent = True
+
+    class DecodingError(RequestError):
+        """Compressed data that is broken."""
+
+    class TooManyRedirects(RequestError):
+        """A server that redirects again and again."""
 
     class NoResponseError(AerostackError):
-        def __init__(self, message: str = "No response received") -> None: super().__init__(message)
+        """A client or handler of yours returned no response."""
 
-    class ClosedError(AerostackError, RuntimeError): ...
+        def __init__(self, message: str = "No response received") -> None:
+            super().__init__(message)
+
+    class ClosedError(AerostackError, RuntimeError):
+        """An SDK or client that is used after its close."""
+
 
 # ======================================================================================================================
 # Below this line is how it works; nothing of it is for callers, but the official names at its end.
@@ -917,116 +1476,213 @@ class errors:
 
 # ---- Encode: arguments -> checked values -----------------------------------------------------------------------------
 
-_bad, _bad_type = errors.ValidationError.about, errors.ArgumentTypeError.about  # (argument, words)
+_bad = errors.ValidationError.about  # (argument, words)
+_bad_type = errors.ArgumentTypeError.about
 _REQUIRED = object()  # the default of a field that has none
+
+
+def _annotations(model: Any) -> Dict[str, str]:
+    """What a class itself annotates, as text; Python 3.14 makes annotations when they are asked for."""
+    return vars(model).get("__annotations__") or getattr(model, "__annotations__", {})
+
 
 class _Field:
     """One field of a model, as its annotation says."""
+
     def __init__(self, model: Type[BaseModel], name: str, annotation: str) -> None:
-        annotation = str(annotation)  # not a str in a subclass of yours, in a file without postponed annotations
-        self.name, self.annotation, self.convert = name, annotation, _converter(annotation)
-        self.wire, self.default = model._wire_names.get(name, name), getattr(model, name, _REQUIRED)
+        self.name = name
+        self.annotation = annotation
+        self.default = getattr(model, name, _REQUIRED)
+        self.wire = model._wire_names.get(name, _WIRE_NAMES.get(name, _camel_case(name)))
+        self.names = (name, self.wire) if self.wire != name else (name,)
         self.nullable = "Optional" in annotation
+        try:
+            self.convert = _converter(annotation)
+        except TypeError:
+            if model.__module__ == __name__:
+                raise
+            self.convert = _to_any  # a model of the caller's own, with types that this file does not know
+
+    def value(self, given: Any) -> Any:
+        if given is UNSET:
+            if self.default is _REQUIRED:
+                raise _invalid("missing", "Field required")
+            return self.default
+        return None if given is None and self.nullable else self.convert(given)
+
+
+def _camel_case(name: str) -> str:
+    first, *others = name.split("_")
+    return first + "".join(map(str.capitalize, others)) if first else name
+
 
 def _converter(annotation: str) -> Callable[[Any], Any]:
     """What checks and converts a value for an annotation. It raises ValidationError."""
+    if annotation in _CONVERTERS:
+        return _CONVERTERS[annotation]
     outer, _, inner = annotation.partition("[")
-    if annotation in _CONVERTERS: return _CONVERTERS[annotation]
-    if outer in ("Optional", "OptionalNullable"): return _converter(inner[:-1])
-    if outer == "List": return functools.partial(_to_list, _converter(inner[:-1]))
+    if outer in ("Optional", "OptionalNullable"):
+        return _converter(inner[:-1])
+    if outer == "List":
+        return functools.partial(_to_list, _converter(inner[:-1]))
     namespace, _, name = annotation.replace("Union[", "").partition(",")[0].partition(".")
     target: Any = getattr({"models": models, "errors": errors}.get(namespace), name, None)
-    if target is None: return _CONVERTERS["Any"]  # it is your file's to check
+    if target is None:
+        raise TypeError("no converter for the annotation %r" % annotation)
     return functools.partial(_to_enum if issubclass(target, Enum) else _to_model, target)
 
-def _invalid(kind: str, words: str) -> errors.ValidationError: return _bad("", words, kind)
+
+def _invalid(kind: str, words: str) -> errors.ValidationError:
+    error: errors.ValidationError = _bad("", words, kind)
+    return error
+
+
+def _shown_place(where: Tuple[Any, ...]) -> str:
+    """("body", "value", 3, "x") -> "body.value[3].x"."""
+    return "".join("[%d]" % step if type(step) is int else ".%s" % step for step in where).lstrip(".")
+
 
 def _validated(model: Type[M], value: Any, title: str, *place: str) -> M:
-    try: return _to_model(model, value)
-    except errors.ValidationError as error: raise errors.ValidationError(title, error.within(*place)) from None
+    try:
+        return _to_model(model, value)
+    except errors.ValidationError as error:
+        raise errors.ValidationError(title, error.within(*place)) from None
+
 
 def _to_model(model: Type[M], value: Any) -> M:
     if isinstance(value, model):  # it may have changed since it was made
         value = dict(value.model_extra, **{field.name: getattr(value, field.name) for field in value._fields()})
     if type(value) is not dict and (isinstance(value, BaseModel) or not isinstance(value, Mapping)):
-        raise _invalid("model_type", "Input should be a dictionary or a %s" % model.__name__)
+        hint = "; did you mean %s=...?" % model._fields()[0].name if isinstance(value, str) else ""
+        raise _invalid("model_type", "Input should be a dictionary or a %s%s" % (model.__name__, hint))
     instance = model.__new__(model)
     instance._fill(value)
     return instance
 
+
 def _to_each(convert: Callable[[Any], R], values: Iterable[Any], place: Callable[[int, Any], Any]) -> List[R]:
     """All values converted, or one error with all that is wrong."""
-    converted, problems = [], []
+    converted = []
+    problems: List[Problem] = []
     for index, value in enumerate(values):
-        try: converted.append(convert(value))
-        except errors.ValidationError as error: problems += error.within(*place(index, value))
-        if len(problems) >= _MAX_PROBLEMS: break
-    if problems: raise errors.ValidationError("", problems)
+        try:
+            converted.append(convert(value))
+        except errors.ValidationError as error:
+            problems += error.within(*place(index, value))
+            if len(problems) >= _MAX_PROBLEMS:
+                break
+    if problems:
+        raise errors.ValidationError("", problems)
     return converted
+
 
 def _to_list(convert: Callable[[Any], Any], value: Any) -> List[Any]:
     if isinstance(value, (str, bytes, bytearray, memoryview, Mapping, BaseModel)) or not isinstance(value, Iterable):
         raise _invalid("list_type", "Input should be a valid list")
-    return _to_each(convert, value, lambda index, _: (index,))
+    items = list(value)
+    if convert is _to_any or (convert is _to_object and _are_objects(items)):
+        return items
+    return _to_each(convert, items, lambda index, _: (index,))
+
+
+def _are_objects(items: List[Any]) -> bool:
+    """Whether all are dicts with names for keys. Many rows are checked without a line of Python for each."""
+    return set(map(type, items)) <= {dict} and set(map(type, chain.from_iterable(items))) <= {str}
+
 
 def _to_object(value: Any) -> Dict[str, Any]:
-    if not isinstance(value, Mapping): raise _invalid("dict_type", "Input should be a valid dictionary")
-    if all(type(key) is str for key in value): return value if type(value) is dict else dict(value)
+    if not isinstance(value, Mapping):
+        raise _invalid("dict_type", "Input should be a valid dictionary")
+    if all(type(key) is str for key in value):
+        return value if type(value) is dict else dict(value)
     return dict(zip(_to_each(_to_text, value, lambda _, key: (str(key), "[key]")), value.values()))
 
+
 def _to_enum(enum: Type[Enum], value: Any) -> Any:
-    try: return enum(value)
-    except ValueError: return _to_text(value)
+    try:
+        return enum(value)
+    except ValueError:
+        return _to_text(value)
+
+
+def _to_any(value: Any) -> Any:
+    return value
+
 
 def _to_text(value: Any) -> str:
-    if isinstance(value, str): return value if type(value) is str else str.__str__(value)  # a str enum, as its value
-    if not isinstance(value, (bytes, bytearray)): raise _invalid("string_type", "Input should be a valid string")
+    if isinstance(value, str):
+        return value if type(value) is str else str.__str__(value)  # a str enum, as its value
+    if not isinstance(value, (bytes, bytearray)):
+        raise _invalid("string_type", "Input should be a valid string")
     try:
         return value.decode()
     except UnicodeDecodeError:
         raise _invalid("string_unicode", "Input should be a valid string; these bytes are not UTF-8") from None
 
+
+def _to_message_content(value: Any) -> Any:
+    return list(value) if isinstance(value, (list, tuple)) else _to_text(value)
+
+
 def _to_integer(value: Any) -> int:
-    try:
-        if hasattr(value, "__index__"): return int(value.__index__())
-        if isinstance(value, (str, bytes, bytearray)):
-            text = value if isinstance(value, str) else value.decode("latin-1")
-            if re.fullmatch(r"\s*[+-]?[0-9_]+(\.0+)?\s*", text): return int(text.partition(".")[0])
-        elif value == value // 1 and (not isinstance(value, float) or abs(value) < 2.0**63):  # float, Decimal, Fraction
-            return int(value)
-    except (ValueError, TypeError, ArithmeticError):  # over 4,300 digits; no number; NaN or infinite
-        pass
+    if hasattr(value, "__index__"):
+        return int(value.__index__())
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2.0**63:
+        return int(value)
+    if isinstance(value, str) and re.fullmatch("-?[0-9]{1,4300}", value):
+        return int(value)
     raise _invalid("int_parsing", "Input should be a valid integer")
 
-_YES = ("1", "true", "yes", "y", "on", "t")
+
+def _to_number(value: Any) -> float:
+    try:
+        number = float(value) if isinstance(value, (int, float, str)) else _FOREVER
+    except (ValueError, OverflowError):
+        number = _FOREVER
+    if number - number != 0:  # NaN or infinite
+        raise _invalid("float_parsing", "Input should be a finite number")
+    return value if isinstance(value, int) else number
+
 
 def _to_boolean(value: Any) -> bool:
-    if isinstance(value, str):
-        value = {word: word in _YES for word in (*_YES, "0", "false", "no", "n", "off", "f")}.get(value.lower())
-    if isinstance(value, (int, float)) and value in (0, 1): return value == 1
+    if isinstance(value, (bool, int, float)) and value in (0, 1):
+        return value == 1
+    if value in ("true", "false"):
+        return bool(value == "true")
     raise _invalid("bool_parsing", "Input should be a valid boolean")
+
 
 def _to_datetime(value: Any) -> datetime:
     try:
-        if isinstance(value, datetime): return value
-        if isinstance(value, date): return datetime(value.year, value.month, value.day)
+        if isinstance(value, datetime):
+            return value
+        if isinstance(value, date):
+            return datetime(value.year, value.month, value.day)
         return _unix_time(value) if type(value) in (int, float) else parse_datetime(value)
     except (TypeError, ValueError, OverflowError):
         raise _invalid("datetime_parsing", "Input should be a valid datetime") from None
+
 
 def parse_datetime(datetime_string: str) -> datetime:
     """A datetime from RFC 3339 text or from Unix time as text; naive if the text has no offset. Raises ValueError."""
     if re.fullmatch(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)", datetime_string):
         return _unix_time(float(datetime_string) if "." in datetime_string else int(datetime_string))
-    match = re.fullmatch(r"([0-9]{4})-([0-9]{2})-([0-9]{2})"
-                         r"(?:[Tt _]([0-9]{2}):([0-9]{2})(?::([0-9]{2})(?:[.,]([0-9]+))?)?"
-                         r"([Zz]|[+\u2212-][0-9]{2}:?[0-5][0-9])?)?", datetime_string)
-    if not match: raise ValueError("not a datetime")
+    match = re.fullmatch(
+        r"([0-9]{4})-([0-9]{2})-([0-9]{2})"
+        r"(?:[Tt _]([0-9]{2}):([0-9]{2})(?::([0-9]{2})(?:[.,]([0-9]+))?)?"
+        r"([Zz]|[+\u2212-][0-9]{2}:?[0-5][0-9])?)?",
+        datetime_string,
+    )
+    if not match:
+        raise ValueError("not a datetime")
     *numbers, fraction, offset = match.groups()
     year, month, day, hour, minute, second = (int(number or 0) for number in numbers)
-    east = timedelta(hours=int(offset[1:3]), minutes=int(offset[-2:])) if offset and len(offset) > 1 else timedelta(0)
-    zone = timezone(east if offset[0] in "+Zz" else -east) if offset else None
+    zone = None
+    if offset:
+        east = timedelta(hours=int(offset[1:3]), minutes=int(offset[-2:])) if len(offset) > 1 else timedelta(0)
+        zone = timezone(east if offset[0] in "+Zz" else -east)
     return datetime(year, month, day, hour, minute, second, int(((fraction or "") + "000000")[:6]), zone)
+
 
 def _unix_time(seconds: float) -> datetime:
     """From seconds, or from milliseconds where seconds would lie beyond the year 2603; half a microsecond counts up."""
@@ -1034,66 +1690,105 @@ def _unix_time(seconds: float) -> datetime:
     since = timedelta(microseconds=int(seconds % 1 * microseconds + 0.5), **{unit: seconds // 1})
     return datetime(1970, 1, 1, tzinfo=timezone.utc) + since
 
+
 def _to_content(value: Any) -> Any:
     """What an upload can be read from. A str is refused: it is nearly always a path that was meant to be opened."""
     import io
-    is_reader, is_list = hasattr(value, "read"), isinstance(value, (list, tuple))
+
+    read = getattr(value, "read", None)
     if isinstance(value, str):
         words = "Pass bytes, a pathlib.Path or an open binary file; a str might mean either text or a path"
-    elif isinstance(value, io.TextIOBase) or is_reader and hasattr(value, "encoding"):
+    elif isinstance(value, io.TextIOBase) or (read and hasattr(value, "encoding")):
         words = "The file is open as text; open it in binary mode, 'rb'"
-    elif hasattr(value, "__aiter__"):
-        words = "It is asynchronous; pass bytes, a path, or what can be read without await"
+    elif hasattr(value, "__aiter__") or _is_coroutine_function(read):
+        words = "It is asynchronous; pass bytes, a path, or what can be read without await (an UploadFile's .file)"
     elif getattr(value, "closed", False) is True:
         words = "The file is closed"
-    elif (isinstance(value, (Mapping, BaseModel))
-          or is_list and not all(isinstance(item, (bytes, bytearray, memoryview)) for item in value)
-          or not is_reader and not isinstance(value, (memoryview, os.PathLike, Iterable))):
+    elif not (read or _holds_bytes(value)):
         words = "Input should be bytes, a path, a binary reader or an iterable of bytes"
     else:
         return value
     raise _invalid("content_type", words)
 
+
+def _is_coroutine_function(function: Any) -> bool:
+    code = getattr(getattr(function, "__func__", function), "__code__", None)
+    return bool(code and code.co_flags & 0x180)  # inspect.CO_COROUTINE | CO_ITERABLE_COROUTINE
+
+
+def _holds_bytes(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return all(isinstance(item, (bytes, bytearray, memoryview)) for item in value)
+    if isinstance(value, (Mapping, BaseModel)):
+        return False
+    return isinstance(value, (memoryview, os.PathLike, Iterable))
+
+
 def _file_name(file: Any, key: Any) -> str:
     """A name for content that came without one: the path's or open file's own, or the last part of the key."""
     name = os.fspath(file) if isinstance(file, os.PathLike) else getattr(file, "name", None)
-    if isinstance(name, str) and name and name[0] != "<": return os.path.basename(name)  # no "<stdin>"
+    if isinstance(name, str) and name and name[0] != "<":  # no "<stdin>"
+        return os.path.basename(name)
     return str(key).rpartition("/")[2] or "file"
+
 
 def _nearest(name: object, known: Iterable[str]) -> str:
     import difflib
-    near = difflib.get_close_matches(str(name), list(known), 1, 0.5)
-    return "; did you mean %r?" % near[0] if near else "; known are " + ", ".join(sorted(known))
+
+    near = difflib.get_close_matches(str(name)[:100], list(known), 1, 0.5)
+    return "; did you mean %r?" % near[0] if near else "; known are " + ", ".join(sorted(filter(None, known)))
+
 
 _CONVERTERS: Dict[str, Callable[[Any], Any]] = {
-    "Any": lambda value: value, "Content": _to_content, "Dict[str, Any]": _to_object, "bool": _to_boolean,
-    "datetime": _to_datetime, "int": _to_integer, "str": _to_text}
+    "Any": _to_any,
+    "Content": _to_content,
+    "Dict[str, Any]": _to_object,
+    "MessageContent": _to_message_content,
+    "bool": _to_boolean,
+    "datetime": _to_datetime,
+    "float": _to_number,
+    "int": _to_integer,
+    "str": _to_text,
+}
+
 
 def _positive_int(name: str, value: Any) -> int:
-    if isinstance(value, int) and not isinstance(value, bool) and value > 0: return value
+    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        return value
     raise _bad_type(name, "must be a whole number above 0")
+
 
 def _seconds(name: str, value: Any, per_second: float = 1) -> Optional[float]:
     """A timeout in seconds; None if none was asked for; infinite if no clock can count them."""
-    if value is None: return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)): raise _bad_type(name, "must be a number")
-    if not value > 0: raise _bad(name, "must be above 0; math.inf for no limit")
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise _bad_type(name, "must be a number")
+    if not value > 0:
+        raise _bad(name, "must be above 0; math.inf for no limit")
     return _FOREVER if value > _LONGEST_SECONDS * per_second else value / per_second
 
+
 def _security(api_key_auth: Any) -> Union[models.Security, Callable[[], models.Security]]:
-    if callable(api_key_auth): return lambda: models.Security(api_key_auth=_checked_key(api_key_auth()))
+    if callable(api_key_auth):
+        return lambda: models.Security(api_key_auth=_checked_key(api_key_auth()))
     key = os.environ.get("AEROSTACK_API_KEY", "") if api_key_auth is None else api_key_auth
     return models.Security(api_key_auth=_checked_key(key))
 
+
 def _checked_key(value: Any) -> str:
     key = value.decode("latin-1") if isinstance(value, bytes) else value
-    if not isinstance(key, str): raise _bad_type("api_key_auth", "must be a string, or a callable that returns one")
+    if not isinstance(key, str):
+        raise _bad_type("api_key_auth", "must be a string, or a callable that returns one")
     key = key.strip()  # one read from a file ends in a line end
-    if key and _is_printable_ascii(key): return key
+    if key and _is_printable_ascii(key):
+        return key
     words = "must be printable ASCII" if key else "is empty; pass the key, or set AEROSTACK_API_KEY"
     raise _bad("api_key_auth", words)
 
+
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110, 5.6.2: a method, or a header's name
+
 
 def _checked_headers(headers: Optional[Mapping[str, str]], argument: str) -> Dict[str, str]:
     """Headers by lower-case name that cannot break out of their line (CVE-2019-9740). The errors show no value."""
@@ -1109,93 +1804,162 @@ def _checked_headers(headers: Optional[Mapping[str, str]], argument: str) -> Dic
         checked[name.lower()] = value
     return checked
 
-def _is_printable_ascii(text: str) -> bool: return text.isascii() and text.isprintable()
+
+def _checked_handlers(handlers: Any) -> List[urllib.request.BaseHandler]:
+    checked = list(handlers) if isinstance(handlers, Iterable) else [handlers]
+    for handler in checked:
+        if not isinstance(handler, urllib.request.BaseHandler):
+            raise _bad_type("handlers", "must be a list of urllib.request handlers")
+        if hasattr(handler, "http_open") or hasattr(handler, "https_open"):
+            raise _bad_type("handlers", "cannot open connections; there are proxy= and ssl_context=")
+    return checked
+
+
+def _is_printable_ascii(text: str) -> bool:
+    return text.isascii() and text.isprintable()
+
 
 def _filled_template(server_url: Any, url_params: Mapping[str, str]) -> Any:
-    if not isinstance(server_url or "", str): raise _bad_type("server_url", "must be a string")
-    if not isinstance(url_params, Mapping): raise _bad_type("url_params", "must map names to strings")
-    for name, value in url_params.items() if server_url else ():
-        if not isinstance(value, str): raise _bad_type("url_params", "the value of %r must be a string" % name)
-        server_url = server_url.replace("{%s}" % name, value)
+    if not isinstance(server_url or "", str):
+        raise _bad_type("server_url", "must be a string")
+    if not isinstance(url_params, Mapping):
+        raise _bad_type("url_params", "must map names to strings")
+    if server_url:
+        for name, value in url_params.items():
+            if not isinstance(value, str):
+                raise _bad_type("url_params", "the value of %r must be a string" % name)
+            server_url = server_url.replace("{%s}" % name, value)
     return server_url
 
-# An http or https URL (RFC 3986), checked and taken apart once. The host is in lower case, IPv6 without brackets;
-# authority is host:port as given; authorization what user:password@ means (RFC 7617), which text lacks and shown hides;
-# target the path and query.
-class _Url(collections.namedtuple("_Url", "scheme host port authority authorization target text shown")):
-    def __repr__(self) -> str: return str(self.shown)
+
+class _Url:
+    """An http or https URL (RFC 3986) without credentials, checked and taken apart."""
+
+    def __init__(self, scheme: str, host: str, port: Optional[int], target: str) -> None:
+        self.scheme = scheme
+        self.host = host.strip("[]").lower()  # IPv6 without brackets
+        self.port = port or (443 if scheme == "https" else 80)
+        self.authority = host if port is None else "%s:%d" % (host, port)  # as given
+        self.address = "%s:%d" % (host, self.port)
+        self.origin = (scheme, self.host, self.port)
+        self.target = target  # path and query
+        self.text = "%s://%s%s" % (scheme, self.authority, target)
+
 
 @functools.lru_cache(maxsize=64)
 def _parse_url(text: str) -> _Url:
     if not text.lower().startswith(("http://", "https://")):
         raise errors.UnsupportedProtocol("must start with http:// or https://")
     # No host but ASCII: IDNA folds some characters into "/", "@" and ":" (bpo-36216).
-    match = re.fullmatch(r"(?is)(https?)://(?:([^/?#\\\0-\x20\x7f\ud800-\udfff]*)@)?"
-                         r"(\[[0-9a-f:.]+\]|[a-z0-9._~!$&'()*+,;=-]+)(?::([0-9]{0,5}))?"
-                         r"((?:[/?][^#\0-\x1f\x7f\ud800-\udfff]*)?)(#[^\0-\x1f\x7f]*)?", text)
-    if not match or not 0 < int(match.group(4) or 1) < 65536:
-        raise errors.UnsupportedProtocol("has no host, a host or port that cannot be, or control characters; a host"
-                                         " that is not ASCII goes in its xn-- form")
-    scheme, credentials, host, port, target, _ = match.groups()
-    scheme, authorization, authority = scheme.lower(), "", host + (":" + port if port else "")
+    match = re.fullmatch(
+        r"(?ais)(https?)://(\[[0-9a-f:.]+\]|[a-z0-9._~!$&'()*+,;=-]+)(?::([0-9]{0,5}))?"
+        r"((?:[/?][^#\0-\x1f\x7f\ud800-\udfff]*)?)(#[^\0-\x1f\x7f]*)?",
+        text,
+    )
+    if not match or not 0 < int(match.group(3) or 1) < 65536:
+        words = "has no host, a host or port that cannot be, or control characters; a host that is not ASCII goes in"
+        raise errors.UnsupportedProtocol(words + " its xn-- form")
+    scheme, host, port, target, _ = match.groups()
     target = target if target.startswith("/") else "/" + target
     if not re.fullmatch("[!#-;=?-\\[\\]_a-z~]*", target):
-        from urllib.parse import quote
-        target = quote(target, "!#$%&'()*+,/:;=?@[]~")
-    if credentials is not None:
-        from base64 import b64encode
-        from urllib.parse import unquote_to_bytes
-        pair = b":".join(map(unquote_to_bytes, credentials.partition(":")[::2]))
-        authorization = "Basic " + b64encode(pair).decode()
-    text, shown = ("%s://%s%s%s" % (scheme, hidden, authority, target) for hidden in ("", "***@" * bool(credentials)))
-    return _Url(scheme, host.strip("[]").lower(), int(port or (443 if scheme == "https" else 80)), authority,
-                authorization, target, text, shown)
+        target = urllib.parse.quote(target, "!#$%&'()*+,/:;=?@[]~")
+    return _Url(scheme.lower(), host, int(port) if port else None, target)
+
+
+def _split_credentials(url: str, authority_end: str = "/?#") -> Tuple[str, str]:
+    """A URL without its user:password@, and what these mean as an Authorization (RFC 7617)."""
+    scheme, separator, rest = url.partition("://")
+    end = min([rest.find(mark) for mark in authority_end if mark in rest], default=len(rest))
+    credentials, at, host = rest[:end].rpartition("@")
+    if not (separator and at):
+        return url, ""
+    if re.search(r"[\0-\x1f\x7f\ud800-\udfff]", credentials):
+        raise errors.UnsupportedProtocol("has control characters before the @")
+    from base64 import b64encode
+
+    pair = b":".join(map(urllib.parse.unquote_to_bytes, credentials.partition(":")[::2]))
+    return scheme + separator + host + rest[end:], "Basic " + b64encode(pair).decode()
+
 
 def _check_server_url(server_url: Any) -> str:
     """A URL that an operation's path can be appended to."""
-    if not isinstance(server_url, str): raise _bad_type("server_url", "must be a string")
-    try: _parse_url(server_url)
-    except errors.UnsupportedProtocol as error: raise _bad("server_url", str(error)) from None
-    if "?" in server_url or "#" in server_url:
+    if not isinstance(server_url, str):
+        raise _bad_type("server_url", "must be a string")
+    try:
+        bare, _ = _split_credentials(server_url)
+        _parse_url(bare)
+    except errors.UnsupportedProtocol as error:
+        raise _bad("server_url", str(error)) from None
+    if "?" in bare or "#" in bare:
         raise _bad("server_url", "must have no query and no fragment")
     return server_url.rstrip("/")
 
+
 def _shown_url(url: object) -> str:
-    """A URL without its secrets."""
-    return re.sub(r"(?s)://[^/?#]*@", "://***@", str(url))
+    """A URL without its credentials, however malformed it is."""
+    return re.sub(r"(?s)^([a-zA-Z][a-zA-Z0-9+.-]*:/*)?.*@", r"\1***@", str(url))
+
 
 # ---- Encode: model -> body -------------------------------------------------------------------------------------------
 
+
 class _Call:
     """One operation under way: what is sent, how it may be repeated, and what is known about it so far."""
-    def __init__(self, configuration: SDKConfiguration, operation: Operation, request: object, retries: Retries,
-                 options: Dict[str, Any]) -> None:
-        server_url, timeout_ms = options.pop("server_url", None), options.pop("timeout_ms", None)
+
+    def __init__(
+        self, service: _Service, operation: Operation, request: object, retries: Retries, options: Dict[str, Any]
+    ) -> None:
+        configuration = service.sdk_configuration
+        self.operation = operation
+        self.half = configuration.sync_half if service.scope is None else configuration.async_half
+        self.scope = service.scope or _CancelScope()
+        server_url = options.pop("server_url", None)
+        timeout_ms = options.pop("timeout_ms", None)
         http_headers = _checked_headers(options.pop("http_headers", None), "http_headers")
         is_upload = operation.request_type is models.StorageUploadRequestBody
         progress = options.pop("progress", None) if is_upload else None
         if request is not None and options:
             words = "%s takes either a request or its fields as keywords" % operation.name
-            raise _bad_type(", ".join(options), words)
-        model = _validated(operation.request_type, options if request is None else request, operation.name, "body")
+            raise errors.ArgumentTypeError("", [((name,), "value_error", words) for name in options])
+        model: Any = _validated(operation.request_type, options if request is None else request, operation.name, "body")
         security = configuration.security() if callable(configuration.security) else configuration.security
         server_url = configuration.get_server_details()[0] if server_url is None else server_url
-        self.operation, self.url = operation, _check_server_url(server_url) + operation.path
-        self.retries = _retry_policy(configuration.retry_config if retries is UNSET else retries, operation.repeatable)
+        self.url = _check_server_url(server_url) + operation.path
+        retry_config = configuration.retry_config if retries is UNSET else retries
+        self.retries = _retry_policy(retry_config, operation.idempotent)
         timeout_ms = configuration.timeout_ms if timeout_ms is None else timeout_ms
         self.timeout_seconds = _seconds("timeout_ms", timeout_ms, 1000)
-        self.logger = _default_logger() if configuration.debug_logger is None else configuration.debug_logger
-        content: Any = _Multipart(model, progress) if is_upload else _json_bytes(model, operation.name)
-        self.request_id: str = http_headers.get("x-request-id", os.urandom(16).hex())
-        headers = {"Accept": "application/json", "Accept-Encoding": "gzip, deflate",
-                   "Content-Type": content.content_type if is_upload else "application/json",
-                   "User-Agent": configuration.user_agent, "X-Aerostack-Key": security.api_key_auth,
-                   "X-Request-ID": self.request_id}
+        self.logger = _logger(configuration)
+        self.content: Union[bytes, _Upload]
+        content_type = "application/json"
+        if is_upload:
+            self.content, content_type = _multipart(model, progress)
+        else:
+            self.content = _json_bytes(model, operation.name)
+        self.request_id: str = http_headers.get("x-request-id", _new_request_id())
+        headers = {
+            "Accept": "application/json",
+            "Accept-Encoding": "gzip",
+            "Content-Type": content_type,
+            "User-Agent": configuration.user_agent,
+            "X-Aerostack-Key": security.api_key_auth,
+            "X-Request-ID": self.request_id,
+        }
         self.headers = {name: value for name, value in headers.items() if name.lower() not in http_headers}
         self.headers.update(http_headers)  # one of each name, whatever its case
         self.secrets = [secret for secret in (security.api_key_auth, getattr(model, "password", None)) if secret]
-        self.content: Union[bytes, _Multipart] = content
-        self.attempts, self.maybe_processed, self.consumed = 0, False, False
+        self.started_at = self.attempt_started_at = 0.0
+        self.attempts = 0
+        self.is_own_error = True  # whether the latest outcome is of this request, not of other code that ran meanwhile
+        self.maybe_processed = False
+        self.cannot_be_read_again = False
+
+
+def _new_request_id() -> str:
+    """A random UUID (RFC 9562, version 4); importing uuid takes 2 ms."""
+    digits = os.urandom(16).hex()
+    return "%s-%s-4%s-a%s-%s" % (digits[:8], digits[8:12], digits[13:16], digits[17:20], digits[20:])
+
 
 def _json_bytes(model: BaseModel, title: str) -> bytes:
     """Compact JSON. The C encoder does the work; only what it cannot write is walked through in Python."""
@@ -1203,33 +1967,64 @@ def _json_bytes(model: BaseModel, title: str) -> bytes:
         body = model.model_dump(by_alias=True)
         try:
             text = _encode_json(body)
-            if '"null":' not in text: return text.encode("ascii")  # which might be a key None
-        except (TypeError, ValueError, RecursionError): pass
-        return _encode_json({name: _plain(value, name) for name, value in body.items()}).encode("ascii")
+            if '"null":' not in text or _has_text_keys(body):  # the encoder writes a key None like that
+                return text.encode("ascii")
+        except (TypeError, ValueError, RecursionError):
+            pass
+        return _encode_json({name: _plain(value, (name,)) for name, value in body.items()}).encode("ascii")
     except errors.ValidationError as error:
         raise errors.ValidationError(title, error.within("body")) from None
     except (ValueError, RecursionError) as error:
         raise _bad("body", "cannot be written as JSON: %s" % error) from None
 
-def _plain(value: Any, path: str, above: Tuple[int, ...] = ()) -> Any:
+
+def _has_text_keys(value: Any) -> bool:
+    """Whether all is plain JSON with strings for keys."""
+    waiting = [value]
+    for value in waiting:  # which grows meanwhile
+        if type(value) is dict:
+            if set(map(type, value)) - {str}:
+                return False
+            value = value.values()
+        elif type(value) is not list:
+            return False
+        waiting += [item for item in value if type(item) not in _PLAIN_TYPES]
+    return True
+
+
+_PLAIN_TYPES = frozenset([str, int, float, bool, type(None)])
+
+
+def _plain(value: Any, path: Tuple[Any, ...], above: Tuple[int, ...] = ()) -> Any:
     """A value as dicts, lists, strings, numbers, booleans and None. ValidationError says where that is impossible."""
-    if value is None or isinstance(value, (str, int)) and not isinstance(value, Enum): return value
-    path = path[:200]  # it grows with every level
+    if value is None or (isinstance(value, (str, int)) and not isinstance(value, Enum)):
+        return value
+    path = path[:20]  # it grows with every level
     if isinstance(value, float):
-        if value - value == 0: return value
-        raise _bad(path, "is NaN or infinite, which JSON cannot say")
-    if id(value) in above or len(above) > 250: raise _bad(path, "holds itself, or is nested too deeply")
+        if value - value == 0:
+            return value
+        raise _bad_value(path, "is NaN or infinite, which JSON cannot say")
+    if id(value) in above or len(above) > 250:
+        raise _bad_value(path, "holds itself, or is nested too deeply")
     above += (id(value),)
     if isinstance(value, dict):
-        return {_plain_key(key, path): _plain(item, "%s.%s" % (path, key), above) for key, item in value.items()}
+        return {_plain_key(key, path): _plain(item, (*path, str(key)), above) for key, item in value.items()}
     if isinstance(value, (list, tuple, Iterator)):
-        return [_plain(item, "%s[%d]" % (path, index), above) for index, item in enumerate(value)]  # pyright: ignore
-    try: leaf = _leaf(value)
-    except UnicodeDecodeError: raise _bad(path, "is bytes that are not UTF-8; encode them, say as Base64") from None
-    except TypeError: raise _bad(path, "cannot be written as JSON: %s" % type(value).__name__) from None
+        return [_plain(item, (*path, index), above) for index, item in enumerate(value)]
+    try:
+        leaf = _leaf(value)
+    except UnicodeDecodeError:
+        raise _bad_value(path, "is bytes that are not UTF-8; encode them, say as Base64") from None
+    except TypeError:
+        raise _bad_value(path, "cannot be written as JSON: %s" % type(value).__name__) from None
     return _plain(leaf, path, above)
 
-def _plain_key(key: Any, path: str) -> str:
+
+def _bad_value(path: Tuple[Any, ...], words: str) -> errors.ValidationError:
+    return errors.ValidationError("", [(path, "value_error", words)])
+
+
+def _plain_key(key: Any, path: Tuple[Any, ...]) -> str:
     """A dict's key as the official SDK writes it."""
     kind = type(key).__name__
     try:
@@ -1239,280 +2034,434 @@ def _plain_key(key: Any, path: str) -> str:
             key = _leaf(key)
     except (TypeError, ValueError):
         pass
-    raise _bad(path, "has a key that JSON cannot have: " + kind)
+    raise _bad_value(path, "has a key that JSON cannot have: " + kind)
+
 
 def _leaf(value: Any) -> Any:
     """A value that JSON has no type for, as the official SDK writes it. Raises TypeError, UnicodeDecodeError."""
-    if isinstance(value, Enum): return value.value
+    if isinstance(value, Enum):
+        return value.value
     if isinstance(value, (date, clock_time)):
         text = value.isoformat()
         return text[:-6] + "Z" if text.endswith("+00:00") else text
-    if isinstance(value, timedelta): return _iso_duration(value)
-    if isinstance(value, (bytes, bytearray)): return value.decode()
-    if isinstance(value, BaseModel): return value.model_dump(by_alias=True)
-    if isinstance(value, os.PathLike): return os.fspath(value)
+    if isinstance(value, timedelta):
+        return _iso_duration(value)
+    if isinstance(value, (bytes, bytearray)):
+        return value.decode()
+    if isinstance(value, BaseModel):
+        return value.model_dump(by_alias=True)
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
     if hasattr(type(value), "model_dump"):  # a pydantic model
         return value.model_dump(mode="json", by_alias=True, exclude_none=True)
-    if any((base.__module__, base.__name__) in _WRITTEN_AS_TEXT for base in type(value).__mro__): return str(value)
+    if any((base.__module__, base.__name__) in _WRITTEN_AS_TEXT for base in type(value).__mro__):
+        return str(value)
     if hasattr(value, "__dataclass_fields__") and not isinstance(value, type):
         return {name: getattr(value, name) for name in value.__dataclass_fields__}
-    if isinstance(value, Mapping): return dict(value)
+    if isinstance(value, Mapping):
+        return dict(value)
     if isinstance(value, Iterable) and hasattr(value, "__len__") and not isinstance(value, (type, memoryview)):
         return list(value)  # set, deque, range, dict views
     raise TypeError
 
+
 _WRITTEN_AS_TEXT = frozenset([("decimal", "Decimal"), ("uuid", "UUID"), ("ipaddress", "_IPAddressBase")])
 _encode_json = json.JSONEncoder(separators=(",", ":"), allow_nan=False, default=_leaf).encode
 
+
 def _iso_duration(value: timedelta) -> str:
     """ISO 8601: P1DT1M30S."""
-    days, seconds = abs(value).days, abs(value).seconds
+    days = abs(value).days
+    seconds = abs(value).seconds
     fraction = ("%.6f" % (abs(value).microseconds / 1e6))[1:].rstrip("0").rstrip(".")
     parts = [(seconds // 3600, "", "H"), (seconds // 60 % 60, "", "M"), (seconds % 60, fraction, "S")]
     clock = "".join("%d%s%s" % part for part in parts if part[0] or part[1])
-    sign, days_part = "-" * (value < timedelta(0)), "%dD" % days * bool(days)
-    return "%sP%s%s" % (sign, days_part, "T" + clock if clock else "" if days else "T0S")
+    sign = "-" if value < timedelta(0) else ""
+    text = "%sP%s" % (sign, "%dD" % days if days else "")
+    if clock or not days:
+        text += "T" + (clock or "0S")
+    return text
 
-class _Stream:
-    """A body in blocks, from whatever holds bytes or gives them. Each iteration sends it anew, from its start."""
-    head = tail = b""
 
-    def __init__(self, source: Any, progress: Optional[Progress] = None, argument: str = "content") -> None:
-        self.argument, self.progress = argument, progress or (lambda sent, total: None)
-        self.is_path, self.is_reader = isinstance(source, os.PathLike), hasattr(source, "read")
-        self.source = source if self.is_path or self.is_reader else _bytes_or_iterable(source)
-        self.rereadable = hasattr(self.source, "__getitem__")  # an iterable without may be spent after one walk
-        self.source_length = len(self.source) if isinstance(self.source, memoryview) else None
-        self.measured = self.started = False
+class _Source:
+    """Content of any kind, as blocks: its `length` in bytes (None if only reading tells), and whether it can be read
+    from its start again."""
 
-    def measure(self) -> Optional[int]:
-        """The body's length in bytes; None if only reading it would tell. The first to touch a path or an open file."""
-        source = self.source
+    def __init__(self, content: Any, argument: str) -> None:
+        self.rereadable = True
+        self.length: Optional[int] = None
+        self.content = content
         try:
-            if self.measured:
-                pass
-            elif self.is_reader:
-                if not getattr(source, "readable", lambda: True)(): raise OSError("it is not open for reading")
-                self.rereadable, self.source_length = _seekable_length(source)
-            elif self.is_path and (os.path.isfile(source) or os.path.isdir(source) or not os.path.exists(source)):
-                with open(source, "rb") as reader: self.rereadable, self.source_length = _seekable_length(reader)
+            if hasattr(content, "read"):
+                self.pieces = self._read
+                if not getattr(content, "readable", lambda: True)():
+                    raise OSError("it is not open for reading")
+                self.rereadable, self.length = _seekable_length(content)
+            elif isinstance(content, os.PathLike):
+                self.pieces = self._open
+                self.rereadable = os.path.isfile(content) or not os.path.exists(content)
+                if self.rereadable or os.path.isdir(content):  # no pipe, which would block in open()
+                    with open(content, "rb") as reader:
+                        self.rereadable, self.length = _seekable_length(reader)
+            else:
+                self._take_bytes_or_iterable()
         except (OSError, ValueError) as error:
-            raise _bad(self.argument, "cannot be read: %s" % error) from error
-        self.measured = True
-        return None if self.source_length is None else len(self.head) + self.source_length + len(self.tail)
+            raise _bad_value(tuple(argument.split(".")), "cannot be read: %s" % error) from error
 
-    def __iter__(self) -> Iterator[Union[bytes, memoryview]]:
-        total, sent = self.measure(), 0
-        if self.started and not self.rereadable:
-            raise errors.LocalProtocolError("the upload's source cannot be read twice")
-        self.started = True
-        self.progress(0, total)
-        for blocks in ((self.head,), self.blocks(), (self.tail,)):
-            for block in blocks:
-                yield block
-                sent += len(block)  # it has left by the time that the next is asked for
-                self.progress(sent, total)
+    def _take_bytes_or_iterable(self) -> None:
+        try:
+            view = memoryview(self.content)
+        except TypeError:
+            self.pieces = lambda: iter(self.content)
+            self.rereadable = hasattr(self.content, "__getitem__")  # an iterable without may be spent after one walk
+            return
+        view = view.cast("B") if view.c_contiguous and view.nbytes else memoryview(view.tobytes())
+        self.length = len(view)
+        self.pieces = lambda: iter([view])
+
+    def _open(self) -> Iterator[Any]:
+        with open(self.content, "rb", buffering=0) as reader:
+            yield from _read_blocks(reader)
+
+    def _read(self) -> Iterator[Any]:
+        if self.rereadable:
+            self.content.seek(0)
+        yield from _read_blocks(self.content)
 
     def blocks(self) -> Iterator[memoryview]:
-        """The source, as long as it was measured to be, in blocks that are not too large."""
-        length = left = _FOREVER if self.source_length is None else self.source_length
-        pieces = self.pieces()
+        """The content, as long as it was measured to be, in blocks of at most 64 KiB."""
+        length = left = _FOREVER if self.length is None else self.length
         try:
-            for piece in pieces:
-                view = memoryview(piece).cast("B")
+            for piece in self.pieces():
+                view = memoryview(piece).cast("B") if len(piece) else memoryview(b"")
                 end = int(min(len(view), left))
-                for start in range(0, end, _BLOCK_BYTES): yield view[start : min(start + _BLOCK_BYTES, end)]
+                for start in range(0, end, _BLOCK_BYTES):
+                    yield view[start : min(start + _BLOCK_BYTES, end)]
                 left -= end
-                if not left: break
+                if not left:
+                    break
         except Exception as error:
             raise errors.LocalProtocolError("reading the upload's source for bytes failed: %r" % error) from error
-        finally:
-            pieces.close()
         if 0 < left < _FOREVER:
             raise errors.LocalProtocolError("the upload's source ended after %d of %d bytes" % (length - left, length))
 
-    def pieces(self) -> Generator[Any, None, None]:
-        """The source as it comes, in pieces of any size."""
-        if not self.is_path and not self.is_reader:
-            yield from [self.source] if isinstance(self.source, memoryview) else filter(len, self.source)
-            return
-        reader = open(self.source, "rb", buffering=0) if self.is_path else self.source
+
+def _read_blocks(reader: Any) -> Iterator[Any]:
+    piece = _read_block(reader)
+    while piece is None or len(piece):  # None, from a reader that would block, is an error further up
+        yield piece
+        piece = _read_block(reader)
+
+
+def _read_block(reader: Any) -> Any:
+    try:
+        return reader.read(_BLOCK_BYTES)
+    except TypeError:
         try:
-            if self.is_reader and self.rereadable: reader.seek(0)
-            piece = reader.read(_BLOCK_BYTES)
-            while piece is None or len(piece):  # None, from a reader that would block, is an error further up
-                yield piece
-                piece = reader.read(_BLOCK_BYTES)
-        finally:
-            if self.is_path: reader.close()
+            return reader.read()  # of a class whose read() takes no size
+        except TypeError:
+            pass
+        raise
 
-# As browsers and the official SDK escape file names; there, ESC stays as it is.
-_ESCAPES = {**{code: "%%%02X" % code for code in range(32) if code != 27}, ord('"'): "%22", ord("\\"): "\\\\"}
-
-class _Multipart(_Stream):
-    """A multipart/form-data body (RFC 7578)."""
-    def __init__(self, model: models.StorageUploadRequestBody, progress: Optional[Progress]) -> None:
-        super().__init__(model.file.content, progress, "body.file")
-        name, content_type = model.file.file_name, model.file.content_type
-        if not name: raise _bad("body.file.fileName", "must not be empty")
-        if content_type is None:
-            import mimetypes
-            try: content_type = mimetypes.guess_type(name)[0]
-            except ValueError: pass  # Python 3.13 takes a name such as "//[" for a broken URL
-            content_type = content_type or "application/octet-stream"
-        if re.search(r"[\x00-\x08\x0a-\x1f\x7f]", content_type):  # which would add headers to the part
-            raise _bad("body.file.Content-Type", "has control characters")
-        if not callable(self.progress): raise _bad_type("progress", "must be a callable (sent, total)")
-        boundary = os.urandom(16).hex()
-        part = "--" + boundary + '\r\nContent-Disposition: form-data; name="%s"'
-        fields = [("key", model.key), ("contentType", model.content_type)]
-        head = "".join((part + "\r\n\r\n%s\r\n") % field for field in fields if field[1] is not None)
-        head += part % "file" + '; filename="%s"\r\nContent-Type: %s\r\n\r\n' % (name.translate(_ESCAPES), content_type)
-        try: self.head, self.tail = head.encode(), ("\r\n--%s--\r\n" % boundary).encode()
-        except UnicodeEncodeError: raise _bad("body", "a key, name or type has lone surrogates") from None
-        self.content_type = "multipart/form-data; boundary=" + boundary
-
-def _bytes_or_iterable(content: Any) -> Any:
-    """A flat view of what holds bytes; anything else as it is."""
-    try: view = memoryview(content)
-    except TypeError: return content
-    return view.cast("B") if view.c_contiguous and view.nbytes else memoryview(view.tobytes())
 
 def _seekable_length(reader: Any) -> Tuple[bool, Optional[int]]:
     """Whether a reader can go back to its start, and how long it is from there."""
     position = length = None
     try:
-        if not getattr(reader, "seekable", lambda: True)(): return False, None
+        if not getattr(reader, "seekable", lambda: True)():
+            return False, None
         position = int(reader.tell())
         length = int(reader.seek(0, 2) or reader.tell())
         reader.seek(0)
-        if not length and reader.read(1): length = None  # as in /proc, where files have no size
+        if not length and _read_block(reader):
+            length = None  # as in /proc, where files have no size
         reader.seek(position)
         return True, length
     except Exception as error:  # a pipe, a socket's file, a bare read(): each says it in its own way
         try:
-            if position is None or length is None and reader.tell() == position: return False, None
-        except Exception: pass
+            if position is None or (length is None and reader.tell() == position):
+                return False, None
+        except Exception:
+            pass
         raise errors.LocalProtocolError("seeking in the upload's source failed: %r" % error) from error  # half-way
 
-# ---- Retries: call -> model or error, the only place that decides to wait --------------------------------------------
+
+class _Upload:
+    """A body in blocks, from whatever holds bytes or gives them. Each iteration sends it anew, from its start."""
+
+    def __init__(self, source: _Source, progress: Optional[Progress], head: bytes = b"", tail: bytes = b"") -> None:
+        self.source = source
+        self.progress = progress or (lambda sent, total: None)
+        self.head = head
+        self.tail = tail
+        self.length = None if source.length is None else len(head) + source.length + len(tail)
+        self.started = False
+
+    def __len__(self) -> int:
+        """What watches urllib asks for this (OpenTelemetry); 0 where only reading tells."""
+        return self.length or 0
+
+    def __bool__(self) -> bool:
+        return True
+
+    def is_spent(self) -> bool:
+        """Whether it cannot be sent again."""
+        return self.started and not self.source.rereadable
+
+    def check_again(self) -> None:
+        if self.is_spent():
+            raise errors.LocalProtocolError("the upload's source cannot be read twice")
+
+    def __iter__(self) -> Iterator[memoryview]:
+        self.check_again()
+        self.started = True
+        sent = 0
+        self.progress(0, self.length)
+        blocks: Iterable[Any] = chain([memoryview(self.head)], self.source.blocks(), [memoryview(self.tail)])
+        if self.length is not None and self.length <= _BLOCK_BYTES:
+            blocks = [memoryview(b"".join(blocks))]
+        for block in blocks:
+            if len(block):
+                yield block
+                sent += len(block)  # it has left by the time that the next is asked for
+                self.progress(sent, self.length)
+
+
+def _as_body(content: Any) -> Union[bytes, _Upload]:
+    if content is None or isinstance(content, str):
+        return (content or "").encode()
+    if isinstance(content, _Blocks):  # by way of a client of the caller's own that hands on to ours
+        return content.upload
+    if isinstance(content, (bytes, _Upload)):
+        return content
+    source = _Source(content, "content")
+    return b"".join(source.blocks()) if isinstance(content, (bytearray, memoryview)) else _Upload(source, None)
+
+
+# As browsers and the official SDK escape file names; there, ESC stays as it is.
+_ESCAPES = {**{code: "%%%02X" % code for code in range(32) if code != 27}, ord('"'): "%22", ord("\\"): "\\\\"}
+
+
+def _multipart(model: Any, progress: Optional[Progress]) -> Tuple[_Upload, str]:
+    """A multipart/form-data body (RFC 7578), and its content type."""
+    name = model.file.file_name
+    content_type = model.file.content_type
+    if not name:
+        raise _bad_value(("body", "file", "file_name"), "must not be empty")
+    if content_type is None:
+        content_type = _guessed_type(name)
+    if re.search(r"[\x00-\x08\x0a-\x1f\x7f]", content_type):  # which would add headers to the part
+        raise _bad_value(("body", "file", "content_type"), "has control characters")
+    if progress is not None and not callable(progress):
+        raise _bad_type("progress", "must be a callable (sent, total)")
+    boundary = os.urandom(16).hex()
+    part = "--" + boundary + '\r\nContent-Disposition: form-data; name="%s"'
+    fields = [("key", model.key), ("contentType", model.content_type)]
+    head = "".join((part + "\r\n\r\n%s\r\n") % field for field in fields if field[1] is not None)
+    head += part % "file" + '; filename="%s"\r\nContent-Type: %s\r\n\r\n' % (name.translate(_ESCAPES), content_type)
+    try:
+        encoded = head.encode()
+    except UnicodeEncodeError:
+        raise _bad("body", "a key, name or type has lone surrogates") from None
+    source = _Source(model.file.content, "body.file")
+    upload = _Upload(source, progress, encoded, ("\r\n--%s--\r\n" % boundary).encode())
+    return upload, "multipart/form-data; boundary=" + boundary
+
+
+def _guessed_type(name: str) -> str:
+    import mimetypes
+
+    try:
+        guessed = mimetypes.guess_type(name)[0]
+    except ValueError:  # Python 3.13 takes a name such as "//[" for a broken URL
+        guessed = None
+    return guessed or "application/octet-stream"
+
+
+# ---- Retries: call -> outcome -> model, the only place that decides to wait ------------------------------------------
 
 _REFUSED = frozenset([429, 503])  # the server says that it did nothing
 _FAILED = frozenset([500, 502, 504])  # nobody says what was done
-_DEFAULT_BACKOFF = BackoffStrategy(500, 8_000, 2, 60_000)
+_EDGE_FAILED = frozenset([520, 521, 522, 523, 524, 529, 530])  # the same, in Cloudflare's numbers
 
-async def _perform(half: _Blocking, configuration: SDKConfiguration, operation: Operation, request: object,
-                   retries: Retries, options: Dict[str, Any]) -> Any:
+
+def _perform(service: _Service, operation: Operation, request: object, retries: Retries, fields: Dict[str, Any]) -> Any:
     """One call, from its arguments to a model or an error that knows all about it."""
     call = None
     try:
-        call = _Call(configuration, operation, request, retries, options)
-        return await _attempts(call, half)
+        call = _Call(service, operation, request, retries, fields)
+        fields.clear()  # an exception of a signal handler's passes with all frames, whose locals would show passwords
+        return _attempts(call)
     except AerostackError as error:
-        if call is not None: _annotate(error, call, half.wall())
-        # From here down, locals hold keys and passwords, which error trackers would send home.
-        cause = None if isinstance(error, errors.LocalProtocolError) else error.__cause__  # or a reader failed
-        while cause is not None: cause.__traceback__, cause = None, cause.__cause__
-        raise error.with_traceback(None)  # noqa: B904  # it is the same one
+        if call is not None:
+            _annotate(error, call)
+        raise error.with_traceback(None)  # noqa: B904  # the frames below hold keys and bodies; the cause stays
     finally:
-        options.clear()  # which may hold a password, whatever was raised
+        fields.clear()
 
-async def _attempts(call: _Call, half: _Blocking) -> Any:
-    """Attempts, until there is an answer to decode or an error to raise."""
-    started = half.monotonic()
-    client, request = await half.build(call)
+
+def _attempts(call: _Call) -> Any:
+    """Attempts, until there is a response to decode or an error to raise."""
+    call.started_at = call.half.monotonic()
+    client = call.half.client
+    request = _built_request(call, client)
     while True:
-        call.attempts += 1
-        _log_request(call)
-        attempt_started = half.monotonic()
-        try:
-            outcome = await half.send(client, request)
-            if outcome is None: raise errors.NoResponseError()
-            call.maybe_processed |= not (400 <= outcome.status_code < 500 or outcome.status_code == 503)
-            judged = True
-        except Exception as error:
-            if isinstance(error, (errors.ClosedError, errors.ValidationError)) and error.request_id is None:
-                call.attempts -= 1  # which never began
-                raise
-            outcome, judged = error, _is_about(request, error)
-            call.maybe_processed |= not (judged and getattr(error, "never_sent", _error_kind(error).never_sent))
-        delay = _next_delay(call, outcome, half, started) if judged else None
-        _log_outcome(call, outcome, half.monotonic() - attempt_started, delay)
-        if delay is not None: await half.sleep(delay)
-        if delay is None or half.closed.is_set():
-            if isinstance(outcome, Exception): raise outcome
-            return _decode(call.operation, outcome)
+        outcome = _attempt(call, client, request)
+        delay = _next_delay(call, outcome)
+        _log_outcome(call, outcome, delay)
+        if delay is None or not call.half.sleep(call.scope, delay):
+            return _decode(call, outcome)
 
-def _next_delay(call: _Call, outcome: Any, half: _Blocking, started: float) -> Optional[float]:
+
+def _built_request(call: _Call, client: Any) -> Any:
+    """A client's request for all attempts."""
+    content: Any = call.content if isinstance(call.content, _Upload) else None
+    options: Dict[str, Any] = {}
+    if client is None:
+        raise errors.ClosedError("the SDK is closed")
+    is_ours = isinstance(client, HttpClient)
+    if call.timeout_seconds is not None:  # or the client's own timeout holds
+        options["timeout"] = call.timeout_seconds if is_ours or call.timeout_seconds < _FOREVER else None
+    if not is_ours and content is not None:
+        if content.length is not None:
+            call.headers["Content-Length"] = str(content.length)
+        content = (_Blocks if call.scope.loop is None else _AwaitedBlocks)(content)
+    return client.build_request(  # with no locals that hold a password
+        call.operation.method, call.url, content=content or call.content, headers=call.headers, **options
+    )
+
+
+def _attempt(call: _Call, client: Any, request: Any) -> Any:
+    """A response, or the error that came instead of one."""
+    call.attempts += 1
+    _log_request(call)
+    call.attempt_started_at = call.half.monotonic()
+    call.is_own_error = True
+    try:
+        response = call.half.send(call.scope, client, request)
+        if response is None:
+            raise errors.NoResponseError()
+    except Exception as error:
+        if isinstance(error, (errors.ClosedError, errors.ValidationError)) and error.request_id is None:
+            call.attempts -= 1  # it never began
+            raise
+        call.is_own_error = _is_about(request, error)
+        never_sent = call.is_own_error and getattr(error, "never_sent", _error_kind(error).never_sent)
+        call.maybe_processed |= not never_sent
+        return error
+    call.maybe_processed |= not (400 <= response.status_code < 500 or response.status_code == 503)
+    return response
+
+
+def _next_delay(call: _Call, outcome: Any) -> Optional[float]:
     """Seconds until the next attempt; None if this outcome is the last. No wait ends past max_elapsed_time."""
     policy = call.retries
-    if policy is None or call.attempts >= policy.attempts or half.closed.is_set() or not policy.tries_again(outcome):
+    if policy is None or not call.is_own_error or call.half.closed or call.scope.cancelled:
         return None
-    if isinstance(call.content, _Multipart) and call.content.started and not call.content.rereadable:
-        call.consumed = True
+    if call.attempts >= policy.attempts or not policy.tries_again(outcome):
         return None
-    asked = _retry_after_seconds(outcome, half.wall())
-    delay = _jittered_seconds(policy.backoff, call.attempts) if asked is None else asked
+    if isinstance(call.content, _Upload) and call.content.is_spent():
+        call.cannot_be_read_again = True
+        return None
+    delay = _retry_after_seconds(outcome, call.half.wall())
+    if delay is None:
+        delay = policy.jittered_seconds(call.attempts)
+    elif delay > policy.longest_wait:
+        return None
     if getattr(outcome, "reused_connection", False) and call.attempts == 1:
-        delay = 0.0  # the server closed an idle connection just as we wrote; waiting mends nothing
-    left = policy.backoff.max_elapsed_time / 1000 - (half.monotonic() - started)
+        delay = 0.0  # the server closed an idle connection as the request was written; waiting mends nothing
+    left = policy.backoff.max_elapsed_time / 1000 - (call.half.monotonic() - call.started_at)
     return delay if delay <= min(left, _LONGEST_SECONDS) else None
 
+
 class _Policy:
-    """Which outcomes are tried again, how often, and when: the safe default, or what a RetryConfig says."""
-    def __init__(self, config: Any, repeatable: bool) -> None:
-        asked = config is not UNSET
-        again = bool(config.retry_connection_errors) if asked else True
-        self.backoff: BackoffStrategy = config.backoff if asked else _DEFAULT_BACKOFF
-        self.attempts = _FOREVER if asked else _DEFAULT_ATTEMPTS
-        self.statuses = _REFUSED | _FAILED if asked or repeatable else _REFUSED
-        self.never_sent, self.lost, self.timeouts = again, again and (asked or repeatable), again and asked
+    """Which outcomes are tried again, how often, and when: what a RetryConfig says, here one that allows all."""
+
+    attempts = _FOREVER
+    longest_wait = _FOREVER
+    statuses = _REFUSED | _FAILED
+
+    def __init__(self, config: Any) -> None:
+        self.backoff: BackoffStrategy = config.backoff
+        self.never_sent = self.lost = self.timeouts = bool(config.retry_connection_errors)
         for name in ("initial_interval", "max_interval", "exponent", "max_elapsed_time"):
             value = getattr(self.backoff, name, None)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
                 raise _bad(name, "must be a number, and not negative")
 
     def tries_again(self, outcome: Any) -> bool:
-        if not isinstance(outcome, Exception): return outcome.status_code in self.statuses
+        if not isinstance(outcome, Exception):
+            return outcome.status_code in self.statuses
         kind = _error_kind(outcome)
-        if getattr(outcome, "permanent", kind.permanent): return False
-        if kind.never_sent: return self.never_sent
-        if issubclass(kind, errors.TimeoutException): return self.timeouts
+        if getattr(outcome, "permanent", kind.permanent):
+            return False
+        if issubclass(kind, errors.TimeoutException):
+            return self.timeouts
+        if getattr(outcome, "never_sent", kind.never_sent):
+            return self.never_sent
         hung_up = kind is errors.RemoteProtocolError and re.search("disconnected|closed connection", str(outcome))
         return self.lost and bool(getattr(outcome, "connection_lost", kind.connection_lost or hung_up))  # or httpx's
 
-def _retry_policy(config: Any, repeatable: bool) -> Optional[_Policy]:
+    def jittered_seconds(self, attempts: int) -> float:
+        """Full jitter: evenly between 0 and the ceiling, so that clients do not come back in step."""
+        backoff = self.backoff
+        try:
+            ceiling = min(backoff.initial_interval * backoff.exponent ** (attempts - 1), backoff.max_interval)
+        except OverflowError:
+            ceiling = backoff.max_interval
+        return ceiling / 1000 * int.from_bytes(os.urandom(4), "big") / 2**32  # urandom: forks must not draw the same
+
+
+class _DefaultPolicy(_Policy):
+    """Where nothing can have been done twice. A time-out is never repeated; it waits no longer than 8 s."""
+
+    attempts = _DEFAULT_ATTEMPTS
+    longest_wait = 8.0
+
+    def __init__(self, idempotent: bool) -> None:
+        super().__init__(RetryConfig("backoff", BackoffStrategy(500, 8_000, 2, 60_000), True))
+        self.lost = idempotent
+        self.timeouts = False
+        self.statuses = _REFUSED | _FAILED | _EDGE_FAILED if idempotent else _REFUSED
+
+
+_DEFAULT_POLICIES = {idempotent: _DefaultPolicy(idempotent) for idempotent in (False, True)}
+
+
+def _retry_policy(config: Any, idempotent: bool) -> Optional[_Policy]:
     """None means one attempt, as does any strategy but "backoff"."""
-    return _Policy(config, repeatable) if config is UNSET or getattr(config, "strategy", None) == "backoff" else None
+    if config is UNSET:
+        return _DEFAULT_POLICIES[idempotent]
+    return _Policy(config) if getattr(config, "strategy", None) == "backoff" else None
+
 
 def _error_kind(error: BaseException) -> Type[errors.RequestError]:
-    """Our class of an error, or ours of the same name for httpx's, which a client of yours may raise."""
+    """Our class of an error, or ours of the same name for httpx's, which a client of the caller's may raise."""
     kinds = (getattr(errors, base.__name__, None) for base in type(error).__mro__)
-    return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, errors.RequestError)),
-                errors.RequestError)
+    ours = (kind for kind in kinds if isinstance(kind, type) and issubclass(kind, errors.RequestError))
+    return next(ours, errors.RequestError)
+
 
 def _is_about(request: Any, error: Any) -> bool:
-    """Whether an error is of this request, not of what a progress, handler, hook or client of yours did meanwhile."""
-    if getattr(error, "request_id", None) is not None: return False  # of another call
+    """Whether an error is of this request, not of what a progress, handler, hook or client of the caller's did."""
+    if getattr(error, "request_id", None) is not None:  # of another call
+        return False
     if isinstance(request, Request):
-        return isinstance(error, errors.RequestError) and (error.request or request).origin is request.origin
+        return isinstance(error, errors.RequestError) and getattr(error.request, "scope", None) is request.scope
     url = getattr(getattr(error, "_request", None), "url", None)  # httpx's
     return url in (None, getattr(request, "url", url))
 
-def _jittered_seconds(backoff: BackoffStrategy, attempts: int) -> float:
-    """Full jitter: evenly between 0 and the ceiling, so that clients do not come back in step."""
-    try: ceiling = min(backoff.initial_interval * backoff.exponent ** (attempts - 1), backoff.max_interval)
-    except OverflowError: ceiling = backoff.max_interval
-    return ceiling / 1000 * int.from_bytes(os.urandom(4), "big") / 2**32  # urandom: forks must not draw the same
 
 def _retry_after_seconds(outcome: Any, wall_seconds: float) -> Optional[float]:
     """What Retry-After asks for (RFC 9110, 10.2.3); None if nothing, garbage, or not in the future."""
     text = (getattr(outcome, "headers", None) or {}).get("retry-after", "").strip()
-    if not text: return None
+    if not text or not text.isascii():
+        return None
     try:
         seconds = float(text.replace("_", "?"))
     except ValueError:
         from email.utils import parsedate_to_datetime
+
         try:
             moment = parsedate_to_datetime(text)
             seconds = moment.replace(tzinfo=moment.tzinfo or timezone.utc).timestamp() - wall_seconds
@@ -1520,169 +2469,296 @@ def _retry_after_seconds(outcome: Any, wall_seconds: float) -> Optional[float]:
             return None
     return seconds if seconds > 0 else None
 
-def _annotate(error: AerostackError, call: _Call, wall_seconds: float) -> None:
+
+def _annotate(error: AerostackError, call: _Call) -> None:
     """Tell an error what is known about the call, and take the call's secrets out of it."""
-    error.request_id, error.attempts, error.maybe_processed = call.request_id, call.attempts, call.maybe_processed
-    error.retry_after = _retry_after_seconds(error, wall_seconds)
+    error.request_id = call.request_id
+    error.attempts = call.attempts
+    error.maybe_processed = call.maybe_processed
+    error.retry_after = _retry_after_seconds(error, call.half.wall())
     if isinstance(error, errors.RequestError) and error.connection_lost and call.maybe_processed:
         error.message += "; the request may have been processed"
-    if error.data is not None: error.data.message = _without(call.secrets, error.data.message)
-    if call.consumed: error.message += "; not tried again, for the upload's source cannot be read twice"
+    if call.cannot_be_read_again:
+        error.message += "; not tried again, for the upload's source cannot be read twice"
+    if error.data is not None:
+        error.data.message = _without(call.secrets, error.data.message)
     if isinstance(error, (errors.RequestError, errors.SDKBaseError)):
         error.message = _without(call.secrets, error.message)
         error.args = (error.message,)
 
-class _Blocking:
-    """The synchronous half of an SDK: its client, and how it waits."""
-    monotonic, wall = staticmethod(time.monotonic), staticmethod(time.time)
-    argument, close_method = "client", "close"
 
-    def __init__(self, client: Any, make: Callable[[], Any] = HttpClient) -> None:
-        self.supplied, self.closed = client is not None, threading.Event()
-        self.client = make() if client is None else client
-        for method in ("build_request", "send", self.close_method):
+class _Half:
+    """One half of an SDK, the synchronous or the `_async` one: its client, its clocks, and whether it is closed."""
+
+    monotonic = staticmethod(time.monotonic)
+    wall = staticmethod(time.time)
+
+    def __init__(self, client: Any, default: Any, argument: str, close_method: str) -> None:
+        self.supplied = client is not None
+        self.client = default() if client is None else client
+        self.closed = False
+        self.sleeping: Set[_CancelScope] = set()
+        for method in ("build_request", "send", close_method):
             if not callable(getattr(self.client, method, None)):
-                raise _bad_type(self.argument, "has no method " + method)
+                raise _bad_type(argument, "has no method " + method)
 
-    async def build(self, call: _Call) -> Tuple[Any, Any]:
-        """The client, and its request for all attempts."""
-        client, options = self.client, {}  # and no locals that hold a key or password
-        if client is None: raise errors.ClosedError("the SDK is closed")
-        ours = isinstance(client, HttpClient)
-        if call.timeout_seconds is not None:  # or the client's own timeout holds
-            options["timeout"] = call.timeout_seconds if ours or call.timeout_seconds < _FOREVER else None
-        if not ours and isinstance(call.content, _Multipart):
-            length = await self.aside(call.content.measure)
-            if length is not None: call.headers["Content-Length"] = str(length)
-            options["content"] = self.foreign(call.content)
-        return client, client.build_request(
-            "POST", call.url, **{"content": call.content, "headers": call.headers, **options})
-
-    def foreign(self, content: _Stream) -> Any: return _Blocks(content)
-    async def aside(self, function: Callable[[], R]) -> R: return function()
-
-    async def send(self, client: Any, request: Any) -> Any:
+    def send(self, scope: _CancelScope, client: Any, request: Any) -> Any:
+        if isinstance(request, Request):
+            request.scope = scope
+        if getattr(type(client), "send", None) is AsyncHttpClient.send:
+            return HttpClient.send(client, request)
+        if scope.loop is not None:
+            return _on_loop(scope, lambda: client.send(request, stream=False))
         outcome = client.send(request, stream=False)
-        if not hasattr(outcome, "__await__"): return outcome
+        if not hasattr(outcome, "__await__"):
+            return outcome
         outcome.close()
         raise _bad_type("client", "is to be awaited; pass it as async_client")
 
-    async def sleep(self, seconds: float) -> None: self.closed.wait(seconds)
+    def sleep(self, scope: _CancelScope, seconds: float) -> bool:
+        """Wait before the next attempt; False if there is to be none."""
+        self.sleeping.add(scope)
+        try:
+            if not self.closed:
+                scope.sleep(seconds)
+        finally:
+            self.sleeping.discard(scope)
+        return not self.closed and not scope.cancelled
 
     def close(self) -> None:
-        self.closed.set()
-        client, self.client = self.client, None
-        if client is not None and not self.supplied: client.close()
+        self.closed = True
+        client = self.client
+        self.client = None
+        if client is not None and not self.supplied:
+            client.close()
+        for scope in list(self.sleeping):
+            scope.wake()
+
+
+class _AsyncHalf(_Half):
+    """The same with the threads that its calls run in: those of an AsyncHttpClient, else threads of its own."""
+
+    def __init__(self, client: Any, max_workers: int) -> None:
+        super().__init__(client, lambda: AsyncHttpClient(max_workers=max_workers), "async_client", "aclose")
+        self.own_workers = _Workers(max_workers)
+        self.workers = self.client.workers if isinstance(self.client, AsyncHttpClient) else self.own_workers
+
+    def close(self) -> None:
+        super().close()
+        self.own_workers.close()
+
 
 class _Blocks:
     """An upload's blocks as plain bytes, for a client that is not ours."""
-    def __init__(self, content: _Stream) -> None: self.content = content
-    def __iter__(self) -> Iterator[bytes]: return map(bytes, self.content)
 
-# ---- Transport: one attempt, the only place that opens a socket ------------------------------------------------------
+    def __init__(self, upload: _Upload) -> None:
+        self.upload = upload
 
-class _Deadline:
-    """A moment on the monotonic clock, by which an attempt is over."""
-    def __init__(self, seconds: float) -> None: self.seconds, self.at = seconds, time.monotonic() + seconds
+    def __iter__(self) -> Iterator[bytes]:
+        return map(bytes, self.upload)
 
-    def left(self, kind: Type[errors.TimeoutException], doing: str) -> Optional[float]:
-        """The seconds left; None for no limit. Raises the error when there are none."""
-        left = self.at - time.monotonic()
-        if left <= 0: raise self.timeout_error(kind, doing)
-        return None if left == _FOREVER else left
 
-    def timeout_error(self, kind: Type[errors.TimeoutException], doing: str) -> errors.TimeoutException:
-        return kind("timed out after %g s, while %s" % (self.seconds, doing))
+# ---- Transport: request -> response, in blocks; the only place that opens a socket -----------------------------------
 
-def _urllib_opener(handlers: Iterable[Any], exchange: Callable[[Request], Response]) -> Callable[[Request], Response]:
-    """`exchange` behind urllib.request handlers. Importing that doubles the time of a first call, so only they do."""
-    import urllib.request
 
-    class Pooled(urllib.request.BaseHandler):
-        def http_open(self, outer: Any) -> Any:
-            if not hasattr(outer, "request"): raise errors.LocalProtocolError("a handler made a request of its own")
-            headers = Headers(outer.headers.items())
-            headers.update(outer.unredirected_hdrs)
-            inner: Request = outer.request.moved(outer.full_url, headers)
-            inner.method, inner.content = outer.get_method(), outer.data
-            return exchange(inner)
+class _CancelScope:
+    """What ends a call early: its deadline, or who cancels it from another thread. Asked before every wait."""
 
-        https_open = http_open
+    def __init__(self, loop: Any = None) -> None:
+        self.loop = loop  # asyncio's, of an `_async` call
+        self.cancelled = False
+        self.lock = threading.RLock()
+        self.end_wait: Optional[Callable[[], object]] = None
+        self.start(_FOREVER, False)
 
-    def send(request: Request) -> Response:
-        outer: Any = urllib.request.Request(request.url, request.content, method=request.method)
-        outer.request, outer.headers = request, Headers(request.headers.items())
-        response = opener.open(outer, timeout=request.deadline.seconds)
-        if isinstance(response, Response): return response  # else from a handler, or for a scheme that is not http
-        raise errors.NoResponseError()
+    def start(self, seconds: float, renews: bool) -> None:
+        """A new attempt: how long it may take, or, if that renews, how long without a byte moving."""
+        self.seconds = seconds
+        self.renews = renews
+        self.deadline = time.monotonic() + seconds
 
-    opener = urllib.request.OpenerDirector()  # without urllib's own handlers: no file:, no ftp:, no redirects
-    opener.add_handler(Pooled())
-    for handler in handlers if isinstance(handlers, Iterable) else [handlers]:
-        if not isinstance(handler, urllib.request.BaseHandler):
-            raise _bad_type("handlers", "must be a list of urllib.request handlers")
-        if hasattr(handler, "http_open") or hasattr(handler, "https_open"):
-            raise _bad_type("handlers", "cannot open connections; there are proxy= and ssl_context=")
-        opener.add_handler(handler)
-    return send
+    def moved(self) -> None:
+        """Bytes have moved."""
+        if self.renews:
+            self.deadline = time.monotonic() + self.seconds
+
+    def left(self, kind: Type[errors.TimeoutException], doing: str) -> float:
+        """The seconds left. Raises the error when there are none."""
+        left = self.deadline - time.monotonic()
+        if left > 0:
+            return left
+        idle = " without a byte moving" if self.renews else ""
+        raise kind("timed out after %g s%s, while %s" % (self.seconds, idle, doing))
+
+    def watch(self, end_wait: Optional[Callable[[], object]]) -> None:
+        """From now on, `end_wait` ends the wait; with None there is none to end."""
+        with self.lock:
+            self.end_wait = end_wait
+            if self.cancelled and end_wait:
+                raise errors.ReadError("the call was cancelled")
+
+    def wake(self) -> None:
+        """End the wait, if there is one."""
+        with self.lock:
+            end_wait = self.end_wait
+            self.end_wait = None
+            if end_wait:
+                end_wait()
+
+    def cancel(self) -> None:
+        self.cancelled = True
+        self.wake()
+
+    def sleep(self, seconds: float) -> None:
+        """Wait; the only place that does so without waiting for something."""
+        gate = threading.Lock()  # an Event's inner lock would hang a signal handler that closes the SDK
+        gate.acquire()
+        self.watch(gate.release)
+        gate.acquire(timeout=seconds)
+        self.watch(None)
+
+
+class _KeepAliveHandler(urllib.request.BaseHandler):
+    """Opens http and https for urllib.request, over connections that stay open."""
+
+    def __init__(self, pool: _Pool, max_response_bytes: int) -> None:
+        self.pool = pool
+        self.max_response_bytes = max_response_bytes
+
+    def http_open(self, request: Any) -> Response:
+        if not isinstance(request, Request):
+            raise errors.LocalProtocolError("a handler made a request of its own")
+        blocks = _exchange(self.pool, request, self.max_response_bytes)
+        content = io.BytesIO()
+        try:
+            head: Any = next(blocks)
+            for block in _limited(blocks, self.max_response_bytes):
+                content.write(block)
+        finally:
+            blocks.close()
+        return Response(head.status, head.headers, content.getvalue(), request, head.reason)
+
+    https_open = http_open
+
+
+class _SameOriginRedirects(urllib.request.BaseHandler):
+    """Follows 307 and 308 (RFC 9110, 15.4) within one origin, with the same method, headers and body; nothing else."""
+
+    handler_order = 1000  # the caller's handlers see a redirect before it is followed
+
+    def http_response(self, request: Any, response: Any) -> Any:
+        target = _redirect_target(request, response)
+        if target is None:
+            return response
+        if isinstance(request.data, _Upload):
+            request.data.check_again()
+        if request.redirects >= _MAX_REDIRECTS:
+            raise errors.TooManyRedirects("more than %d redirects" % _MAX_REDIRECTS, request=request)
+        request = request.copy()
+        request.full_url = target
+        request.redirects += 1
+        return self.parent.open(request, timeout=request.timeout)
+
+    https_response = http_response
+
+
+def _redirect_target(request: Any, response: Any) -> Optional[str]:
+    if getattr(response, "status_code", None) not in (307, 308) or "location" not in response.headers:
+        return None
+    try:
+        target = _parse_url(urllib.parse.urljoin(request.full_url, response.headers["location"]))
+    except (errors.UnsupportedProtocol, ValueError):
+        return None
+    return target.text if target.origin == _parse_url(request.full_url).origin else None
+
+
+def _exchange(pool: _Pool, request: Request, max_bytes: int) -> Any:
+    """Send a request; give the response's head, then its body in blocks. Who stops early gives the connection up."""
+    scope: Any = request.scope
+    connection = pool.take(_parse_url(request.full_url))
+    reader = connection.reader
+    reusable = False
+    try:
+        complete = connection.send_request(request)
+        head = connection.reader.head()
+        yield head
+        yield from _decompressed(reader.body(request.get_method(), head, max_bytes), head.headers)
+        if not complete and head.status < 300:
+            raise errors.RemoteProtocolError("the server returned %d before it had the whole request" % head.status)
+        reusable = complete and reader.may_be_kept(head) and "close" not in request.headers.get("connection", "")
+    except errors.RequestError as error:
+        if _was_raised_by(error, __name__):
+            error.request = request
+            error.reused_connection = connection.exchanges > 1 and error.connection_lost and not reader.answered
+        raise
+    finally:
+        scope.watch(None)
+        pool.give_back(connection, reusable)
+
+
+def _limited(blocks: Iterable[memoryview], max_bytes: int) -> Iterator[memoryview]:
+    left = max_bytes
+    for block in blocks:
+        left -= len(block)
+        if left < 0:
+            raise errors.RemoteProtocolError("the response's body is larger than max_response_bytes=%d" % max_bytes)
+        yield block
+
 
 class _Pool:
     """Idle connections. They change hands only under the lock; sockets are touched only outside it."""
-    monotonic, wall = staticmethod(time.monotonic), staticmethod(time.time)
 
-    def __init__(self, proxy: Union[str, Literal[False], None], ssl_context: Optional[ssl.SSLContext],
-                 max_connections: int, max_response_bytes: int) -> None:
-        self.proxy, self.context, self.closed = proxy, ssl_context, False
-        self.max_connections, self.max_response_bytes = max_connections, max_response_bytes
-        self.reset()
-
-    def reset(self) -> None:
-        self.lock, self.active = threading.RLock(), 0  # a signal's handler may make a call, too
+    def __init__(self, proxy: Any, ssl_context: Optional[ssl.SSLContext], max_connections: int) -> None:
+        self.proxy: Union[_Proxy, Literal[False], None] = proxy
+        self.context = ssl_context
+        self.max_connections = max_connections
+        self.closed = False
+        self.generation = 0
         self.idle: List[_Connection] = []  # the one used last is last
-        self.pid = os.getpid()  # last, for now any thread may go on
+        self.reset_after_fork()
+        _FORKED.add(self)
 
-    def check_fork(self) -> None:
+    def reset_after_fork(self) -> None:
         """A child shares no socket and no lock with its parent, which may hold both at this very moment."""
-        if self.pid != os.getpid():
-            inherited = self.idle
-            self.reset()
-            for connection in inherited: connection.close()
-
-    def exchange(self, request: Request) -> Response:
-        connection, reusable = self.take(_parse_url(request.url)), False
-        try:
-            response, reusable = connection.exchange(request, self.max_response_bytes)
-            return response
-        finally:
-            if request.cancellation: request.cancellation.watch(None)
-            self.give_back(connection, reusable)
+        inherited = self.idle
+        self.generation += 1
+        self.lock = threading.RLock()  # a signal handler may make a call, too
+        self.active = 0
+        self.idle = []
+        for connection in inherited:
+            connection.close()
 
     def take(self, url: _Url) -> _Connection:
         """A kept connection that is still good, else a new one."""
-        self.check_fork()
         while True:
             with self.lock:
-                if self.closed: raise errors.ClosedError("the client is closed")
+                if self.closed:
+                    raise errors.ClosedError("the client is closed")
                 kept = next((connection for connection in reversed(self.idle) if connection.leads_to(url)), None)
                 if kept is not None:
-                    try: self.idle.remove(kept)
-                    except ValueError: continue  # a signal's handler took it
+                    try:
+                        self.idle.remove(kept)
+                    except ValueError:  # a signal handler took it
+                        continue
                 self.active += 1
-            if kept is None: return _Connection(url, self)
-            if kept.is_usable(self.monotonic(), self.wall()): return kept
+            if kept is None:
+                return _Connection(url, self)
+            if kept.is_usable():
+                return kept
             self.give_back(kept, False)
 
     def give_back(self, connection: _Connection, reusable: bool) -> None:
         """Keep a connection that may be used again, at the cost of the oldest if there are too many; else close it."""
-        if self.pid != os.getpid(): return connection.close()
-        connection.idle_since = self.monotonic(), self.wall()
         surplus: Optional[_Connection] = connection
-        with self.lock:
-            self.active -= 1
-            if reusable and not self.closed:
-                self.idle.append(connection)
-                surplus = self.idle.pop(0) if len(self.idle) > self.max_connections else None
-        if surplus is not None: surplus.close()
+        if connection.generation == self.generation:
+            connection.idle_since = (time.monotonic(), time.time())
+            with self.lock:
+                self.active -= 1
+                if reusable and not self.closed:
+                    self.idle.append(connection)
+                    surplus = self.idle.pop(0) if len(self.idle) > self.max_connections else None
+        if surplus is not None:
+            surplus.close()
 
     def ssl_context(self) -> ssl.SSLContext:
         """Made once, when the first https connection needs it: reading the trust store takes 10 ms."""
@@ -1692,520 +2768,795 @@ class _Pool:
             return self.context
 
     def close(self) -> None:
-        self.check_fork()
         with self.lock:
             self.closed = True
-            idle, self.idle = self.idle, []
-        for connection in idle: connection.close()
+            idle = self.idle
+            self.idle = []
+        for connection in idle:
+            connection.close()
+
+
+_FORKED: Any = weakref.WeakSet()  # what a forked child must make anew
+
+
+def _reset_after_fork() -> None:
+    for thing in list(_FORKED):
+        thing.reset_after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_reset_after_fork)
+
 
 def _default_ssl_context() -> ssl.SSLContext:
     """The system's trust store, or what the usual variables name; TLS 1.2 at least."""
     import ssl
-    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE"):
-        if os.environ.get(name) and not os.path.exists(os.environ[name]):
-            raise errors.ConnectError("%s names %r, which does not exist" % (name, os.environ[name]), permanent=True)
-    bundle = os.environ.get("REQUESTS_CA_BUNDLE") or None
-    if os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR"): bundle = None  # OpenSSL reads them by itself
-    place = {"capath" if bundle and os.path.isdir(bundle) else "cafile": bundle}
+
+    named = {name: os.environ[name] for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if os.environ.get(name)}
+    if not named and os.environ.get("REQUESTS_CA_BUNDLE"):
+        named = {"REQUESTS_CA_BUNDLE": os.environ["REQUESTS_CA_BUNDLE"]}
+    places: Any = dict(_trusted_place(name, place) for name, place in named.items())
     try:
-        context = ssl.create_default_context(**place)  # type: ignore
+        context = ssl.create_default_context(**places)
     except OSError as error:
-        raise errors.ConnectError("the CA file %r cannot be used: %s" % (bundle, error), permanent=True) from error
+        if not _was_raised_by(error, __name__):
+            raise
+        if error.filename is None:
+            words = "%s: the CA file %r cannot be used, for it holds no certificates in PEM form: %s"
+            words %= (", ".join(named), places.get("cafile"), error)
+            raise errors.ConnectError(words, permanent=True) from error
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # SSLKEYLOGFILE cannot be written, no reason to fail
+        context.load_verify_locations(**places) if places else context.load_default_certs()
     context.minimum_version = max(context.minimum_version, ssl.TLSVersion.TLSv1_2)  # TLS 1.0 until Python 3.10
     context.set_alpn_protocols(["http/1.1"])
     return context
 
-def _find_proxy(setting: Any, url: _Url) -> Optional[_Url]:
-    """Which proxy, if any, leads to a server."""
-    if setting is not None: return _parse_proxy(setting, "proxy=") if setting else None
-    if not any(name.lower().endswith("_proxy") for name in os.environ): return None
-    from urllib.request import getproxies_environment
-    found = getproxies_environment()  # lower case first; no HTTP_PROXY under CGI (CVE-2016-1000110)
-    name = url.scheme if url.scheme in found else "all"
-    if name not in found or _bypasses_proxy(found.get("no", ""), url.host, url.port): return None
-    return _parse_proxy(found[name], name.upper() + "_PROXY")
 
-def _parse_proxy(text: Any, source: str) -> _Url:
+def _trusted_place(name: str, place: str) -> Tuple[str, str]:
+    """Where a variable's CAs are: in a PEM file, or in folders (a list, of which some may be missing)."""
+    if name != "SSL_CERT_FILE" and any(map(os.path.isdir, place.split(os.pathsep))):
+        return "capath", place
+    if name != "SSL_CERT_DIR" and os.path.isfile(place):
+        return "cafile", place
+    words = "which does not exist"
+    if os.path.exists(place):
+        words = "which is no file; SSL_CERT_DIR takes folders" if name == "SSL_CERT_FILE" else "which is no folder"
+    raise errors.ConnectError("%s names %r, %s" % (name, place, words), permanent=True)
+
+
+class _Proxy:
+    """A proxy and the credentials for it, which its repr does not show."""
+
+    def __init__(self, url: _Url, authorization: str) -> None:
+        self.url = url
+        self.authorization = authorization
+
+    def __repr__(self) -> str:
+        return "http://%s%s" % ("***@" if self.authorization else "", self.url.authority)
+
+
+def _find_proxy(setting: Union[_Proxy, Literal[False], None], url: _Url) -> Optional[_Proxy]:
+    """Which proxy, if any, leads to a server: the setting, else the environment's, else the system's."""
+    if setting is not None:
+        return setting or None
+    found = urllib.request.getproxies()  # lower case first; no HTTP_PROXY under CGI (CVE-2016-1000110)
+    name = url.scheme if found.get(url.scheme) else "all"
+    if not found.get(name) or _bypasses_proxy(found.get("no", ""), url) or urllib.request.proxy_bypass(url.host):
+        return None
+    is_variable = name in urllib.request.getproxies_environment()
+    return _parse_proxy(found[name], name.upper() + "_PROXY" if is_variable else "the system's settings")
+
+
+def _parse_proxy(text: Any, source: str) -> _Proxy:
+    """user:password@host:port as httpx takes it, and with any character in the password; never shown if malformed."""
     if not isinstance(text, str):
         raise _bad_type("proxy", 'must be a URL such as "http://proxy:3128", or False for none')
-    text, words = text.strip(), "must be http://host:port; other kinds of proxy are not supported"
-    if "://" not in text: text = "http://" + text
     try:
-        if text.lower().startswith("http://"): return _parse_url(text)
+        scheme, separator, rest = re.sub("^([a-zA-Z0-9+.-]+:/)(?!/)", r"\1/", text.strip()).rpartition("://")[0:3]
+        if separator and scheme.lower() != "http":
+            raise errors.UnsupportedProtocol("%s is not supported" % _escaped(scheme.partition(":")[0]))
+        bare, authorization = _split_credentials("http://" + rest)
+        if "@" in bare:  # the password has a "/", "?" or "#"
+            bare, authorization = _split_credentials("http://" + rest, authority_end="")
+        return _Proxy(_parse_url(bare), authorization)
     except errors.UnsupportedProtocol as error:
-        words = str(error)
-    raise errors.UnsupportedProtocol("the proxy %s from %s %s" % (_escaped(_shown_url(text)), source, words))
+        words = "the proxy from %s must be http://host:port: %s" % (source, error)
+    finally:
+        del text, rest  # a traceback's locals would show the password
+    raise errors.UnsupportedProtocol(words)
 
-def _bypasses_proxy(no_proxy: str, host: str, port: int) -> bool:
+
+def _bypasses_proxy(no_proxy: str, url: _Url) -> bool:
     """Whether NO_PROXY names a host: "*", a domain and all below it, host:port, an address, or a range of them."""
-    host = host.lower().rstrip(".")
+    host = url.host.rstrip(".")
     for entry in no_proxy.lower().replace(",", " ").split():
         name, colon, number = entry.rpartition(":")
         if colon and re.fullmatch("[0-9]{1,5}", number) and (name.startswith("[") or ":" not in name):
-            if int(number) != port: continue
+            if int(number) != url.port:
+                continue
             entry = name
         domain = entry.strip("[]").rstrip(".").lstrip("*").lstrip(".")
-        if entry == "*" or domain and ("." + host).endswith("." + domain) or _in_range(host, entry.strip("[]")):
+        if entry == "*" or (domain and ("." + host).endswith("." + domain)) or _is_in_range(host, entry.strip("[]")):
             return True
     return False
 
-def _in_range(host: str, entry: str) -> bool:
+
+def _is_in_range(host: str, entry: str) -> bool:
     import ipaddress
-    try: return ipaddress.ip_address(host.partition("%")[0]) in ipaddress.ip_network(entry, strict=False)
-    except ValueError: return False  # what is no address matches none
+
+    try:
+        return ipaddress.ip_address(host.partition("%")[0]) in ipaddress.ip_network(entry, strict=False)
+    except ValueError:  # what is no address matches none
+        return False
+
 
 class _Connection:
     """One connection, for one exchange at a time. Every wait ends at the deadline; nothing that is read is believed."""
+
     def __init__(self, url: _Url, pool: _Pool) -> None:
-        self.url, self.pool, self.exchanges = url, pool, 0
-        self.idle_since, self.max_idle_seconds = (0.0, 0.0), float(_MAX_IDLE_SECONDS)
-        self.sock: Any = None
-        self.proxy: Optional[_Url] = None
-        self.buffer = b""  # received, not yet read
+        self.url = url
+        self.pool = pool
+        self.generation = pool.generation
+        self.exchanges = 0
+        self.idle_since = (0.0, 0.0)
+        self.proxy: Optional[_Proxy] = None
+        self.wire = _Wire(url)
+        self.reader = _Reader(self.wire)
 
-    def leads_to(self, url: _Url) -> bool: return (self.url.scheme, self.url.authority) == (url.scheme, url.authority)
-    def wake(self) -> None: _shut(self.sock)
+    def leads_to(self, url: _Url) -> bool:
+        return self.url.origin == url.origin and self.url.authority == url.authority
 
-    def is_usable(self, monotonic: float, wall: float) -> bool:
+    def is_usable(self) -> bool:
         """Whether an idle connection is still good: not too old by either clock (a frozen Lambda stops the first), not
         closed by the server, and without bytes that nobody asked for."""
-        age, wall_age = monotonic - self.idle_since[0], wall - self.idle_since[1]
-        if max(age, wall_age) > self.max_idle_seconds or getattr(self.sock, "pending", int)(): return False
-        try:
-            self.sock.settimeout(0)
-            socket.socket.recv(self.sock, 1, socket.MSG_PEEK)  # below TLS
-        except OSError as error:
-            return isinstance(error, BlockingIOError)
-        return False
-
-    def exchange(self, request: Request, max_bytes: int) -> Tuple[Response, bool]:
-        """Send a request and read its response; and whether the connection may be used again."""
-        self.deadline, self.cancellation, self.answered, self.interim = request.deadline, request.cancellation, False, 0
-        self.exchanges += 1
-        try:
-            if self.sock is None: self.connect()
-            if self.cancellation: self.cancellation.watch(self.wake)
-            complete = self.write(request)
-            version, status, reason, headers = self.read_head()
-            content, ends = self.read_body(_framing(request.method, status, headers), max_bytes)
-            content = _decompressed(content, headers.get("content-encoding", ""), max_bytes)
-            if not complete and status < 300:
-                raise errors.RemoteProtocolError("the server said %d before it had the whole request" % status)
-        except errors.RequestError as error:
-            error.request = request
-            error.reused_connection = self.exchanges > 1 and error.connection_lost and not self.answered
-            raise
-        self.max_idle_seconds = _keep_alive_seconds(headers)
-        reusable = complete and ends and not self.buffer and _keeps_alive(version, headers, request.headers)
-        return Response(status, headers, content, request, reason), reusable
+        age = max(time.monotonic() - self.idle_since[0], time.time() - self.idle_since[1])
+        return age <= self.reader.max_idle_seconds and not self.wire.is_readable()
 
     def close(self) -> None:
-        sock, self.sock, self.buffer = self.sock, None, b""
-        if sock is not None: sock.close()
+        self.wire.close()
 
-    # Connect
-
-    def connect(self) -> None:
-        """Resolve, connect, pass the proxy and shake hands, all before the deadline."""
-        self.proxy = proxy = _find_proxy(self.pool.proxy, self.url)
-        server, is_https = proxy or self.url, self.url.scheme == "https"
-        target = "%s:%d" % ("[%s]" % self.url.host if ":" in self.url.host else self.url.host, self.url.port)
-        try:
-            addresses = _resolve(server.host, server.port, self.deadline, self.cancellation)
-            self.sock = _dial(addresses, "%s:%d" % (server.host, server.port), self.deadline, self.cancellation)
-            self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            for name, seconds in (("TCP_KEEPIDLE", 45), ("TCP_KEEPALIVE", 45), ("TCP_KEEPINTVL", 15)):
-                if hasattr(socket, name):  # probes, before a NAT or a load balancer forgets the connection
-                    self.sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), seconds)
-        except (OSError, UnicodeError) as error:
-            if isinstance(error, AerostackError): raise
-            if proxy: raise errors.ProxyError("cannot reach the proxy %s: %s" % (proxy.shown, error)) from error
-            raise errors.ConnectError("cannot connect to %s: %s" % (target, error)) from error
-        if self.cancellation: self.cancellation.watch(self.wake)
-        if is_https and proxy: self.open_tunnel(proxy, target)
-        if is_https: self.shake_hands(target)
-
-    def open_tunnel(self, proxy: _Url, target: str) -> None:
-        """CONNECT (RFC 9110, 9.3.6), with a Host header on every Python (gh-66897); any 2xx is a yes."""
-        credentials = "Proxy-Authorization: %s\r\n" if proxy.authorization else "%s"
-        failed = "the proxy %s opened no tunnel to %s: " % (proxy.shown, target)
-        try:
-            head = "CONNECT %s HTTP/1.1\r\nHost: %s\r\n" + credentials + "\r\n"
-            self.send((head % (target, target, proxy.authorization)).encode())
-            _, status, reason, _ = self.read_head()
-        except errors.TimeoutException as error:
-            raise errors.ConnectTimeout(failed + error.message) from error
-        except errors.TransportError as error:
-            raise errors.ProxyError(failed + error.message) from error
-        if not 200 <= status < 300:
-            raise errors.ProxyError("%sit answered %d %s" % (failed, status, _escaped(reason)), status_code=status,
-                                    permanent=status < 500)
-        if self.buffer: raise errors.ProxyError(failed + "it sent bytes ahead of TLS", permanent=True)
-        self.interim = 0
-
-    def shake_hands(self, target: str) -> None:
-        import ssl
-        context, doing = self.pool.ssl_context(), "shaking hands with " + target
-        left = self.deadline.left(errors.ConnectTimeout, doing)
-        try:
-            self.sock = context.wrap_socket(  # where a cut connection is an error, not an end
-                self.sock, server_hostname=self.url.host, do_handshake_on_connect=False, suppress_ragged_eofs=False)
-            if self.cancellation: self.cancellation.watch(self.wake)  # in case the old socket was shut just before
-            self.sock.settimeout(left)
-            self.sock.do_handshake()
-        except socket.timeout as error:
-            raise self.deadline.timeout_error(errors.ConnectTimeout, doing) from error
-        except ssl.SSLCertVerificationError as error:
-            words = ("the certificate of %s is not trusted: %s; a CA of your own goes into SSL_CERT_FILE or"
-                     " HttpClient(ssl_context=)")
-            raise errors.ConnectError(words % (target, error.verify_message), permanent=True) from error
-        except (OSError, ValueError) as error:
-            hint = " (it does not seem to speak TLS)" if "WRONG_VERSION_NUMBER" in str(error) else ""
-            permanent = isinstance(error, ssl.SSLError) and "eof" not in str(error).lower()
-            raise errors.ConnectError("no TLS with %s: %s%s" % (target, error, hint), permanent=permanent) from error
-
-    # Write
-
-    def write(self, request: Request) -> bool:
-        """Send a request; False if its answer, or the connection's end, came before all of it was sent."""
-        content = request.content
-        if not isinstance(content, _Stream):
-            return self.send(b"".join([self.head(request, len(content)), content]))
-        length = content.measure()
-        head = memoryview(self.head(request, length))  # whose repr in a traceback shows no key
-        block: Any
-        for count, block in enumerate(content):
-            if not len(block): continue
-            if (count % 4 == 3 or len(block) < _BLOCK_BYTES) and self.has_answer(): return False  # from time to time
-            framed = b"%x\r\n%b\r\n" % (len(block), block) if length is None else block
-            if not self.send(b"".join([head, framed]) if head else framed): return False
+    def send_request(self, request: Request) -> bool:
+        """Connect if need be, and send; False if a response, or the connection's end, came before all was sent."""
+        self.wire.scope = request.scope
+        self.exchanges += 1
+        self.reader.answered = False
+        if self.wire.sock is None:
+            self.connect()
+        self.wire.watch()
+        if not isinstance(request.data, _Upload):
+            return self.send(b"".join([self.head(request, len(request.data)), request.data]))
+        length = request.data.length
+        head = memoryview(self.head(request, length))  # whose repr in a traceback's locals shows no key
+        for count, block in enumerate(request.data):
+            if (count % 4 == 3 or len(block) < _BLOCK_BYTES) and self.has_answer():  # from time to time
+                return False
+            framed = b"%x\r\n%b\r\n" % (len(block), bytes(block)) if length is None else block
+            if not self.send(b"".join([head, framed]) if head else framed):
+                return False
             head = head[:0]
         return self.send(b"".join([head, b"0\r\n\r\n" if length is None else b""]))
 
     def head(self, request: Request, length: Optional[int]) -> bytes:
         """The request line and headers: those given, and what is the connection's to say."""
-        url, headers = _parse_url(request.url), {"host": self.url.authority, **request.headers}
+        url = _parse_url(request.full_url)
+        given = chain(request.headers.items(), request.unredirected_hdrs.items())
+        headers = {"host": self.url.authority, **{name.lower(): value for name, value in given}}
         target = url.target
         if self.proxy and url.scheme == "http":
             target = url.text
-            if self.proxy.authorization: headers["proxy-authorization"] = self.proxy.authorization
-        for name in ("content-length", "transfer-encoding"): headers.pop(name, None)
+            if self.proxy.authorization:
+                headers["proxy-authorization"] = self.proxy.authorization
+        headers.pop("content-length", None)
+        headers.pop("transfer-encoding", None)
         headers.update({"transfer-encoding": "chunked"} if length is None else {"content-length": str(length)})
         lines = "".join(["%s: %s\r\n" % pair for pair in headers.items()])
-        head = "%s %s HTTP/1.1\r\n%s\r\n" % (request.method, target, lines)
+        head = "%s %s HTTP/1.1\r\n%s\r\n" % (request.get_method(), target, lines)
         if re.search("[\r\n\0]", head.replace("\r\n", "", len(headers) + 2)):  # in a header that a handler added, say
             raise errors.LocalProtocolError("a header would break out of its line")
         return head.encode("utf-8", "replace")
 
-    def send(self, data: Any) -> bool:
-        """Send all of it; False if meanwhile an answer comes, after which a server may stop reading, or the end."""
-        data = memoryview(data)  # whose repr in a traceback shows no key
+    def send(self, data: Union[bytes, memoryview]) -> bool:
+        """Send all of it; False if meanwhile a response comes, after which a server may stop reading, or the end."""
+        data = memoryview(data)  # whose repr in a traceback's locals shows no key
         while data:
-            left = self.deadline.left(errors.WriteTimeout, "sending the request")
             try:
-                self.sock.settimeout(0)
-                data = data[self.sock.send(data) :]
-            except OSError as error:
-                if not _would_block(error):
-                    if self.has_answer(): return False
-                    raise errors.WriteError("the connection broke while the request was sent: %s" % error) from error
-                with _Selector() as selector:
-                    selector.register(self.sock, selectors.EVENT_WRITE | selectors.EVENT_READ)
-                    selector.select(left)
-                if self.has_answer(): return False
+                data = data[self.wire.send(data) :]
+            except errors.WriteError:
+                if self.has_answer():
+                    return False
+                raise
+            if data:
+                self.wire.wait(_READABLE | (self.wire.wanted or _WRITABLE), _SENDING)
+                if self.has_answer():
+                    return False
         return True
 
     def has_answer(self) -> bool:
-        """Whether a final answer, or the connection's end, is here although the request still goes out."""
+        """Whether a final response, or the connection's end, is here although the request still goes out."""
         try:
-            self.sock.settimeout(0)
-            while not self.final_head_end():
-                data = self.sock.recv(_RECEIVE_BYTES)  # over TLS, no more than a record comes at a time
-                if not data: return True
-                self.buffer, self.answered = self.buffer + data, True
+            while not self.reader.final_head_end():
+                data = self.wire.attempt(self.wire.sock.recv, (_BLOCK_BYTES,), _AWAITING)
+                if not data:
+                    return data is not None  # the end, or nothing yet
+                self.reader.take_in(data)
             return True
-        except OSError as error:
-            return bool(self.buffer and not _would_block(error))
+        except errors.ReadError:
+            return bool(self.reader.buffer)
 
-    # Read
+    def connect(self) -> None:
+        """Look up the host, connect, pass the proxy and shake hands, all before the deadline."""
+        self.proxy = _find_proxy(self.pool.proxy, self.url)
+        server = self.proxy.url if self.proxy else self.url
+        outcome = _dialled(server, self.wire.scope)
+        if isinstance(outcome, Exception):
+            target = "the proxy %r" % self.proxy if self.proxy else server.address
+            raise errors.ConnectError("cannot connect to %s: %s" % (target, outcome)) from outcome
+        self.wire.sock = outcome
+        self.wire.watch()
+        if self.url.scheme == "https":
+            if self.proxy:
+                self.open_tunnel(self.proxy)
+            self.wire.shake_hands(self.pool.ssl_context())
 
-    def read_head(self) -> Tuple[str, int, str, Headers]:
+    def open_tunnel(self, proxy: _Proxy) -> None:
+        """CONNECT (RFC 9110, 9.3.6), with a Host header on every Python (gh-66897); any 2xx is a yes."""
+        failed = "the proxy %r opened no tunnel to %s: " % (proxy, self.url.address)
+        head = "CONNECT {0} HTTP/1.1\r\nHost: {0}\r\nUser-Agent: {1}\r\n".format(self.url.address, USER_AGENT)
+        secret = "Proxy-Authorization: %s\r\n" if proxy.authorization else "%s"
+        try:
+            self.send((head + secret % proxy.authorization + "\r\n").encode())
+            answer = self.reader.head()
+        except errors.TimeoutException as error:
+            raise errors.ConnectTimeout(failed + error.message) from error
+        except errors.TransportError as error:
+            raise errors.ProxyError(failed + error.message) from error
+        if not 200 <= answer.status < 300:
+            words = "%sit returned %d %s" % (failed, answer.status, _escaped(answer.reason))
+            raise errors.ProxyError(words, status_code=answer.status, permanent=answer.status < 500)
+        if self.reader.buffer:
+            raise errors.ProxyError(failed + "it sent bytes ahead of TLS", permanent=True)
+        self.reader.answered = False
+
+
+_READABLE = 1  # select.POLLIN
+_WRITABLE = 4  # select.POLLOUT
+# What a connection is doing: the error when time runs out, in words, and what makes an error of a system's.
+_Phase = collections.namedtuple("_Phase", "timeout doing failure")
+
+
+def _send_failure(error: Exception, wire: _Wire) -> errors.RequestError:
+    return errors.WriteError("the connection broke while the request was sent: %s" % error)
+
+
+def _receive_failure(error: Exception, wire: _Wire) -> errors.RequestError:
+    # With TLS 1.3 a server refuses our certificate after the handshake. Python 3.7 leaves the error's `reason` empty.
+    if re.search("(?i)alert.*(certificate|unknown.ca|access.denied|decrypt.error|handshake.failure)", str(error)):
+        words = "%s refused this client's certificate: %s" % (wire.url.address, error)
+        return errors.ConnectError(words, permanent=True)
+    return errors.ReadError("the connection broke while the response was awaited: %s" % error)
+
+
+def _handshake_failure(error: Exception, wire: _Wire) -> errors.RequestError:
+    import ssl
+
+    if isinstance(error, ssl.CertificateError):
+        reason = str(getattr(error, "verify_message", "") or error)
+        words = "the certificate of %s is not trusted: %s%s" % (wire.url.address, reason, _trust_hint(reason, wire))
+        return errors.ConnectError(words, permanent=True)
+    hint = " (it does not seem to speak TLS)" if "WRONG_VERSION_NUMBER" in str(error).upper() else ""
+    permanent = isinstance(error, (ssl.SSLError, ValueError)) and "eof" not in str(error).lower()
+    return errors.ConnectError("no TLS with %s: %s%s" % (wire.url.address, error, hint), permanent=permanent)
+
+
+def _trust_hint(reason: str, wire: _Wire) -> str:
+    import ssl
+
+    context: Any = getattr(wire.sock, "context", None)
+    if re.search("(?i)key usage|key identifier|basic constraints|critical|missing authority", reason):
+        return (
+            "; Python 3.13 checks CAs more strictly: pass HttpClient(ssl_context=) a context from"
+            " ssl.create_default_context() after context.verify_flags &= ~ssl.VERIFY_X509_STRICT"
+        )
+    if not re.search("(?i)self.signed|issuer|verify the first", reason):
+        return ""
+    folders = (ssl.get_default_verify_paths().capath or "").split(os.pathsep)
+    is_empty = isinstance(context, ssl.SSLContext) and not context.cert_store_stats()["x509_ca"]
+    is_empty = is_empty and not any(map(os.listdir, filter(os.path.isdir, folders)))
+    hint = "; no trusted CA certificates were found" if is_empty else ""
+    return hint + "; a CA of your own goes into SSL_CERT_FILE or HttpClient(ssl_context=)"
+
+
+_SENDING = _Phase(errors.WriteTimeout, "sending the request", _send_failure)
+_AWAITING = _Phase(errors.ReadTimeout, "waiting for the response", _receive_failure)
+_SHAKING = _Phase(errors.ConnectTimeout, "shaking hands", _handshake_failure)
+
+
+class _Wire:
+    """A non-blocking socket whose every wait is under a cancel scope."""
+
+    def __init__(self, url: _Url) -> None:
+        self.url = url
+        self.sock: Any = None
+        self.scope: Any = None
+        self.wanted: Optional[int] = None  # what the latest attempt has to wait for
+
+    def watch(self) -> None:
+        self.scope.watch(functools.partial(_shut, self.sock))
+
+    def close(self) -> None:
+        sock = self.sock
+        self.sock = None
+        if sock is not None:
+            sock.close()
+
+    def shake_hands(self, context: ssl.SSLContext) -> None:
+        name = self.url.host.rstrip(".")
+        try:
+            self.sock = context.wrap_socket(  # where a cut connection is an error, not an end
+                self.sock, server_hostname=name, do_handshake_on_connect=False, suppress_ragged_eofs=False
+            )
+        except (OSError, ValueError) as error:
+            raise _handshake_failure(error, self) from error
+        self.watch()  # the old socket may have been shut just before
+        self.carry_out(self.sock.do_handshake, (), _SHAKING)
+
+    def is_readable(self) -> bool:
+        """Whether bytes, or the connection's end, wait to be read."""
+        return bool(getattr(self.sock, "pending", int)()) or _is_ready(self.sock, _READABLE, 0)
+
+    def send(self, data: memoryview) -> int:
+        """How many bytes were taken, perhaps none."""
+        sent = self.attempt(self.sock.send, (data,), _SENDING, _WRITABLE) or 0
+        if sent:
+            self.scope.moved()
+        return int(sent)
+
+    def receive(self) -> bytes:
+        """What comes next; b"" at the connection's end."""
+        data: bytes = self.carry_out(self.sock.recv, (_BLOCK_BYTES,), _AWAITING)
+        self.scope.moved()
+        return data
+
+    def carry_out(self, method: Any, arguments: Tuple[Any, ...], phase: _Phase) -> Any:
+        """What a method of the socket's returns once it can."""
+        result = self.attempt(method, arguments, phase)
+        while self.wanted:
+            self.wait(self.wanted, phase)
+            result = self.attempt(method, arguments, phase)
+        return result
+
+    def attempt(self, method: Any, arguments: Tuple[Any, ...], phase: _Phase, events: int = _READABLE) -> Any:
+        """What a method of the socket's returns; None if it would have to wait, until the socket is as `wanted`."""
+        self.scope.left(phase.timeout, phase.doing)
+        self.wanted = None
+        try:
+            return method(*arguments)
+        except BlockingIOError:
+            self.wanted = events
+        except (OSError, ValueError) as error:
+            wanted = {"SSLWantReadError": _READABLE, "SSLWantWriteError": _WRITABLE}
+            self.wanted = wanted.get(type(error).__name__)
+            if self.wanted is None:
+                # A signal handler of the program's may have run meanwhile; what it raises is not the socket's.
+                if _was_raised_by(error, __name__, *(base.__module__ for base in type(self.sock).__mro__)):
+                    raise phase.failure(error, self) from error
+                raise
+        return None
+
+    def wait(self, events: int, phase: _Phase) -> None:
+        """Wait until the socket is ready, or the time runs out."""
+        queued = _queued_bytes(self.sock) if self.scope.renews else 0
+        while not _is_ready(self.sock, events, self.scope.left(phase.timeout, phase.doing)):
+            before = queued
+            queued = _queued_bytes(self.sock) if before else 0
+            if queued < before:  # what the kernel still sends is moving, too
+                self.scope.moved()
+
+
+def _is_ready(sock: Any, events: int, seconds: float) -> bool:
+    """Whether a socket gets ready in time. gevent and eventlet replace these functions, perhaps after our import."""
+    limit = None if seconds == _FOREVER else seconds
+    if hasattr(select, "poll"):  # which has no limit at 1,024 descriptors
+        poll = select.poll()
+        poll.register(sock, events)
+        return bool(poll.poll(limit if limit is None else int(limit * 1000) + (limit > 0)))
+    readable = [sock] if events & _READABLE else []
+    writable = [sock] if events & _WRITABLE else []
+    return any(select.select(readable, writable, [sock], limit))
+
+
+def _was_raised_by(error: BaseException, *modules: str) -> bool:
+    """Whether an error is of these modules' packages, by where it was raised and what it is."""
+    traceback: Any = error.__traceback__
+    while traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    packages = {module.partition(".")[0] for module in (*modules, "builtins", "ssl", "socket")}
+    places = (traceback.tb_frame.f_globals.get("__name__", ""), type(error).__module__)
+    return all(place.partition(".")[0] in packages for place in places)
+
+
+def _queued_bytes(sock: Any) -> int:
+    """How much of what was sent the kernel still holds; 0 where it does not say."""
+    try:
+        import fcntl
+        import termios
+    except ImportError:
+        return 0
+    try:
+        return int.from_bytes(fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, b"\0\0\0\0"), sys.byteorder)
+    except (AttributeError, OSError) as error:
+        if not _was_raised_by(error, __name__):
+            raise
+        return 0
+
+
+def _dialled(server: _Url, scope: Any) -> Any:
+    """A socket to the first address that accepts, or the error of the last one. Each in turn has its share of time."""
+    doing = "looking up " + server.host
+    done, found = _in_background(lambda: socket.getaddrinfo(server.host, server.port, 0, socket.SOCK_STREAM))
+    scope.watch(done.set)
+    left = scope.left(errors.ConnectTimeout, doing)
+    if not done.wait(None if left == _FOREVER else left):  # asking a name server cannot be interrupted
+        scope.left(errors.ConnectTimeout, doing)
+    outcome: Any = found[0] if found else OSError("the call was cancelled")
+    if isinstance(outcome, BaseException):
+        if isinstance(outcome, (OSError, UnicodeError)):
+            return outcome
+        raise outcome  # of a getaddrinfo of the program's own
+    doing = "connecting to " + server.address
+    addresses = outcome
+    for others, address in zip(range(len(addresses) - 1, -1, -1), addresses):
+        left = scope.left(errors.ConnectTimeout, doing)
+        outcome = _connected(address, min(left / (others + 1), _NEXT_ADDRESS_SECONDS) if others else left, scope)
+        if not isinstance(outcome, Exception):
+            return outcome
+    scope.left(errors.ConnectTimeout, doing)
+    return outcome or OSError("the name has no address")
+
+
+def _connected(address: Any, seconds: float, scope: Any) -> Any:
+    """A connected socket, or an error. `address` is one of getaddrinfo's."""
+    try:
+        sock = socket.socket(*address[:3])
+    except OSError as error:  # no descriptor left, no such family
+        return error
+    code: Optional[int] = None
+    try:
+        sock.setblocking(False)
+        scope.watch(functools.partial(_shut, sock))
+        code = sock.connect_ex(address[4])
+        if code in (errno.EINPROGRESS, errno.EWOULDBLOCK, getattr(errno, "WSAEWOULDBLOCK", None)):
+            ready = _is_ready(sock, _WRITABLE, seconds)
+            code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) if ready else errno.ETIMEDOUT
+    finally:
+        if code != 0:
+            sock.close()
+    if code:
+        words = getattr(socket, "errorTab", {}).get(code)  # Windows' own, which os.strerror does not know
+        return OSError(code, words or os.strerror(code))
+    for level, name, value in _SOCKET_OPTIONS:
+        try:
+            if hasattr(socket, name):
+                sock.setsockopt(level, getattr(socket, name), value)
+        except OSError:
+            pass  # a kernel without it does without it
+    return sock
+
+
+_SOCKET_OPTIONS = [
+    (socket.IPPROTO_TCP, "TCP_NODELAY", 1),
+    (socket.SOL_SOCKET, "SO_KEEPALIVE", 1),  # before a NAT or a load balancer forgets the connection (botocore#2916)
+    (socket.IPPROTO_TCP, "TCP_KEEPIDLE", 45),
+    (socket.IPPROTO_TCP, "TCP_KEEPALIVE", 45),
+    (socket.IPPROTO_TCP, "TCP_KEEPINTVL", 15),
+]
+
+
+def _shut(sock: Any) -> None:
+    """End what another thread waits for on a socket. Shutdown does that, close does not (python/cpython#111358)."""
+    try:
+        socket.socket.shutdown(sock, socket.SHUT_RDWR)  # below TLS
+    except (OSError, TypeError):  # not connected, closed by now, or not of this kind
+        pass
+
+
+class _Reader:
+    """What a server sends, as RFC 9112 says it; strict, since what two readers take apart differently is an attack."""
+
+    def __init__(self, wire: _Wire) -> None:
+        self.wire = wire
+        self.buffer = bytearray()  # received, not yet read
+        self.searched = 0  # how much of it holds no end of a head
+        self.interim = 0
+        self.answered = False
+        self.ends = True  # whether the latest body's end was announced
+        self.max_idle_seconds = float(_MAX_IDLE_SECONDS)
+
+    def take_in(self, data: bytes) -> None:
+        self.buffer += data
+        self.answered = True
+
+    def receive(self, at_end: str) -> bytes:
+        """What comes next; the connection's end is an error."""
+        data = self.wire.receive()
+        if not data:
+            raise errors.RemoteProtocolError(at_end, connection_lost=True)
+        return data
+
+    def head(self) -> _Head:
         """The final response's head."""
         end = self.final_head_end() if self.buffer else 0
         while not end:
             where = "within the response's headers" if self.buffer else "without sending a response"
-            self.buffer += self.receive("the server closed the connection " + where)
+            self.take_in(self.receive("the server closed the connection " + where))
             end = self.final_head_end()
-        head, self.buffer = self.buffer[:end], self.buffer[end:]
-        return _parse_head(head)
+        self.interim = 0
+        return _parse_head(self.cut(end))
 
     def final_head_end(self) -> int:
         """Where the final response's head ends in the buffer, from which interim ones are dropped; 0 if not yet."""
         while True:
-            found = _HEAD_END.search(self.buffer)
+            found = _HEAD_END.search(self.buffer, self.searched)
             end = found.end() if found else 0
             if (end or len(self.buffer)) > _MAX_HEAD_BYTES:
                 raise errors.RemoteProtocolError("the response's headers are larger than %d bytes" % _MAX_HEAD_BYTES)
-            if not b"HTTP/1.".startswith(self.buffer[:7]):
+            if not b"HTTP/1.".startswith(bytes(self.buffer[:7])):
                 hint = " (it seems to speak TLS: https?)" if self.buffer[:1] == b"\x15" else ""
-                raise errors.RemoteProtocolError("the answer is not HTTP/1.1%s: %s" % (hint, _excerpt(self.buffer)))
-            if not end or self.buffer[9:10] != b"1": return end
-            if _parse_head(self.buffer[:end])[1] == 101:
+                words = "the response is not HTTP/1.1%s: %s" % (hint, _excerpt(bytes(self.buffer[:61])))
+                raise errors.RemoteProtocolError(words)
+            if not end:
+                self.searched = max(0, len(self.buffer) - 2)
+                return 0
+            if self.buffer[9:10] != b"1":
+                return end
+            if _parse_head(self.cut(end)).status == 101:
                 raise errors.RemoteProtocolError("the server switched protocols unasked")
-            self.buffer, self.interim = self.buffer[end:], self.interim + 1  # 100 Continue, 103 Early Hints
+            self.interim += 1  # 100 Continue, 103 Early Hints
             if self.interim > _MAX_INTERIM_RESPONSES:
                 raise errors.RemoteProtocolError("more than %d interim responses" % _MAX_INTERIM_RESPONSES)
 
-    def receive(self, at_end: str = "") -> bytes:
-        """What comes next: b"" at the connection's end, unless there is a complaint for that."""
-        left = self.deadline.left(errors.ReadTimeout, "waiting for the response")
-        try:
-            self.sock.settimeout(left)
-            data: bytes = self.sock.recv(_RECEIVE_BYTES)
-        except OSError as error:
-            if isinstance(error, socket.timeout) and not error.errno:  # or it is the system's ETIMEDOUT
-                raise self.deadline.timeout_error(errors.ReadTimeout, "waiting for the response") from error
-            raise errors.ReadError("the connection broke while the response was awaited: %s" % error) from error
-        if not data and at_end: raise errors.RemoteProtocolError(at_end, connection_lost=True)
-        self.answered = True
+    def cut(self, end: int) -> bytes:
+        """The buffer's first bytes, which leave it."""
+        data = bytes(self.buffer[:end])
+        del self.buffer[:end]
+        self.searched = 0
         return data
 
-    def read_body(self, length: Optional[int], max_bytes: int) -> Tuple[bytes, bool]:
-        """The body, whose length is known, _CHUNKED, or None for until the end; and whether its end was announced."""
-        if length == _CHUNKED: return self.read_chunked(max_bytes), True
-        if length is not None:
-            if length > max_bytes: raise _too_large(max_bytes)
-            return self.read_exactly(length), True
-        parts, size, self.buffer = [self.buffer], len(self.buffer), b""
-        while size <= max_bytes:
-            parts.append(self.receive())
-            size += len(parts[-1])
-            if not parts[-1]: return b"".join(parts), False
-        raise _too_large(max_bytes)
+    def body(self, method: str, head: _Head, max_bytes: int) -> Iterator[memoryview]:
+        """The body in blocks as they come (RFC 9112, 6.3), as far as max_bytes; their reprs show nothing of it."""
+        length = _framing(method, head)
+        self.ends = length is not None
+        if length is None:
+            return _limited(self.until_end(), max_bytes)
+        if length == _CHUNKED:
+            return _limited(self.chunks(max_bytes), max_bytes)
+        return self.exactly(length, max_bytes)
 
-    def read_exactly(self, length: int) -> bytes:
-        parts, missing, self.buffer = [self.buffer[:length]], length - len(self.buffer), self.buffer[length:]
-        while missing > 0:
-            data = self.receive("the body was cut short: %d of %d bytes came" % (length - missing, length))
-            parts.append(data[:missing])
-            missing, self.buffer = missing - len(data), data[missing:]
-        return b"".join(parts)
+    def exactly(self, length: int, max_bytes: int) -> Iterator[memoryview]:
+        if length > max_bytes:
+            raise errors.RemoteProtocolError("the response's body is larger than max_response_bytes=%d" % max_bytes)
+        missing = length
+        while missing:
+            if self.buffer:
+                block = memoryview(self.cut(missing))
+            else:
+                words = "the body was cut short: %d of %d bytes came" % (length - missing, length)
+                block = memoryview(self.receive(words))
+                self.buffer += block[missing:]
+                block = block[:missing]
+            missing -= len(block)
+            yield block
 
-    def read_chunked(self, max_bytes: int) -> bytes:
+    def until_end(self) -> Iterator[memoryview]:
+        data = memoryview(self.cut(len(self.buffer)) or self.wire.receive())
+        while data:
+            yield data
+            data = memoryview(self.wire.receive())
+
+    def chunks(self, max_bytes: int) -> Iterator[memoryview]:
         """RFC 9112, 7.1. Extensions and trailers are read and dropped."""
-        body, trailers, size = bytearray(), 0, 1
+        size = _chunk_size(self.line())
         while size:
-            size = _chunk_size(self.read_line())
-            if len(body) + size > max_bytes: raise _too_large(max_bytes)
-            body += self.read_exactly(size)
-            if size and self.read_exactly(2) != b"\r\n":
+            yield from self.exactly(size, max_bytes)
+            if self.line():
                 raise errors.RemoteProtocolError("a chunk does not end where its size says")
-        while trailers <= _MAX_HEAD_BYTES:
-            line = self.read_line()
-            if not line: return bytes(body)
+            size = _chunk_size(self.line())
+        trailers = 0
+        line = self.line()
+        while line:
             trailers += len(line)
-        raise errors.RemoteProtocolError("the trailers are larger than %d bytes" % _MAX_HEAD_BYTES)
+            if trailers > _MAX_HEAD_BYTES or not _TRAILER.fullmatch(line):
+                raise errors.RemoteProtocolError("the trailers are too large or malformed: " + _excerpt(line))
+            line = self.line()
 
-    def read_line(self) -> bytes:
-        while b"\n" not in self.buffer[:_MAX_LINE_BYTES]:
+    def line(self) -> bytes:
+        """The next line of a chunked body, without its CR LF."""
+        end = self.buffer.find(b"\n", 0, _MAX_LINE_BYTES)
+        while end < 0:
             if len(self.buffer) >= _MAX_LINE_BYTES:
                 raise errors.RemoteProtocolError("a line of a chunked body is larger than %d bytes" % _MAX_LINE_BYTES)
             self.buffer += self.receive("the chunked body was cut short")
-        line, _, self.buffer = self.buffer.partition(b"\n")
-        if line[-1:] == b"\r": return line[:-1]
-        raise errors.RemoteProtocolError("a line of a chunked body does not end in CR LF")
+            end = self.buffer.find(b"\n", 0, _MAX_LINE_BYTES)
+        line = self.cut(end + 1)
+        if line[-2:] != b"\r\n":
+            raise errors.RemoteProtocolError("a line of a chunked body does not end in CR LF")
+        return line[:-2]
 
-_Selector = getattr(selectors, "PollSelector", selectors.DefaultSelector)  # poll needs no descriptor of its own
+    def may_be_kept(self, head: _Head) -> bool:
+        """Whether the connection may be used again (RFC 9112, 9.3, 9.6 and 6.3), and for how long."""
+        self.max_idle_seconds = _keep_alive_seconds(head.headers)
+        both = "transfer-encoding" in head.headers and "content-length" in head.headers
+        says_close = "close" in _tokens(head.headers.get("connection", ""))
+        return self.ends and not self.buffer and head.version == "HTTP/1.1" and not both and not says_close
 
-def _would_block(error: OSError) -> bool:
-    return isinstance(error, BlockingIOError) or type(error).__name__ in ("SSLWantReadError", "SSLWantWriteError")
-
-def _too_large(max_bytes: int) -> errors.RemoteProtocolError:
-    return errors.RemoteProtocolError("the response's body is larger than max_response_bytes=%d" % max_bytes)
-
-def _resolve(host: str, port: int, deadline: _Deadline, cancellation: Optional[_Cancellation]) -> List[Any]:
-    """The addresses of a host. Asking a name server cannot be interrupted, so a thread of its own does that."""
-    try:  # bytes, for text has Python import its codec of names that are not ASCII
-        return socket.getaddrinfo(host.encode(), port, 0, socket.SOCK_STREAM, 0, socket.AI_NUMERICHOST)
-    except socket.gaierror:
-        done, outcome = _in_background(lambda: socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM))
-    if cancellation: cancellation.watch(done.set)
-    if not done.wait(deadline.left(errors.ConnectTimeout, "looking up " + host)):
-        raise deadline.timeout_error(errors.ConnectTimeout, "looking up " + host)
-    addresses, error = outcome[0] if outcome else (None, OSError("the call was cancelled"))
-    if error: raise error
-    return addresses  # type: ignore
-
-def _dial(addresses: List[Any], target: str, deadline: _Deadline,
-          cancellation: Optional[_Cancellation]) -> socket.socket:
-    """The first address to accept. The next is tried when one fails, or has been silent for 250 ms (RFC 8305)."""
-    waiting, failure = list(addresses), OSError("the name has no address")
-    opened: List[socket.socket] = []
-    with _Selector() as selector:
-        try:
-            while waiting or selector.get_map():
-                if waiting:
-                    family, kind, protocol, _, address = waiting.pop(0)
-                    try:
-                        opened.append(socket.socket(family, kind, protocol))
-                        opened[-1].setblocking(False)
-                        opened[-1].connect(address)
-                    except BlockingIOError: pass  # under way
-                    except OSError as error:
-                        failure = error
-                        continue
-                    selector.register(opened[-1], selectors.EVENT_WRITE)
-                if cancellation: cancellation.watch(functools.partial(_shut, *opened))
-                left = deadline.left(errors.ConnectTimeout, "connecting to " + target)
-                patience = min(_FOREVER if left is None else left, _NEXT_ADDRESS_SECONDS) if waiting else left
-                ready: List[Any] = [key.fileobj for key, _ in selector.select(patience)]
-                for sock in ready:
-                    selector.unregister(sock)
-                    code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-                    if not code:
-                        opened.remove(sock)
-                        return sock  # type: ignore
-                    failure = OSError(code, os.strerror(code))
-            raise failure
-        finally:
-            for sock in opened: sock.close()
-
-def _shut(*socks: Any) -> None:
-    """End whatever other threads wait for on sockets. Shutdown does that, close does not (python/cpython#111358)."""
-    for sock in socks:
-        try: socket.socket.shutdown(sock, socket.SHUT_RDWR)  # below TLS
-        except (OSError, TypeError): pass  # not connected, or closed by now
-
-def _redirect_target(request: Request, response: Response) -> Optional[str]:
-    """Where to send the same request again: for 307 and 308 (RFC 9110, 15.4) within one origin, else nowhere."""
-    if response.status_code not in (307, 308) or "location" not in response.headers: return None
-    from urllib.parse import urljoin
-    try: source, target = _parse_url(request.url), _parse_url(urljoin(request.url, response.headers["location"]))
-    except (errors.UnsupportedProtocol, ValueError): return None
-    same = (source.scheme, source.host, source.port) == (target.scheme, target.host, target.port)
-    return target.text if same and not target.authorization else None
 
 # ---- Decode: bytes -> response, response -> model or error; pure -----------------------------------------------------
 
-_HEADER_LINE = re.compile("(?m)^(" + _TOKEN.pattern + r"):([^\0\r\n]*)\r?\n")
 _HEAD_END = re.compile(rb"\n\r?\n")  # a bare LF may end a line (RFC 9112, 2.2)
+_STATUS_LINE = re.compile(r"(HTTP/1\.[01]) ([1-9][0-9][0-9])(?: ([^\0\r]*))?\r?")
+_HEADER_LINE = re.compile("(?m)^(" + _TOKEN.pattern + r"):([^\0\r\n]*)\r?\n")
+_TRAILER = re.compile(("(" + _TOKEN.pattern + r"):[^\0\r\n]*").encode())
 _CHUNKED = -1  # in place of a body's length
 
-def _parse_head(head: bytes) -> Tuple[str, int, str, Headers]:
-    """(version, status, reason, headers) of a response's head (RFC 9112, 4 and 5)."""
-    try: text = head.decode()
-    except UnicodeDecodeError: text = head.decode("latin-1")
+
+def _parse_head(head: bytes) -> _Head:
+    """A response's head (RFC 9112, 4 and 5)."""
+    try:
+        text = head.decode()
+    except UnicodeDecodeError:
+        text = head.decode("latin-1")
     line, _, rest = text.partition("\n")
-    match = re.fullmatch(r"(HTTP/1\.[01]) ([1-9][0-9][0-9])(?: ([^\0\r]*))?\r?", line)
-    if not match: raise errors.RemoteProtocolError("the answer is not HTTP/1.1: " + _excerpt(head))
-    if "\n " in rest or "\n\t" in rest: rest = re.sub(r"\r?\n[ \t]+", " ", rest)  # folded lines (RFC 9112, 5.2)
+    match = _STATUS_LINE.fullmatch(line)
+    if not match:
+        raise errors.RemoteProtocolError("the response is not HTTP/1.1: " + _excerpt(head))
+    if "\n " in rest or "\n\t" in rest:
+        rest = re.sub(r"\r?\n[ \t]+", " ", rest)  # folded lines (RFC 9112, 5.2)
     pairs = [(name, value.strip(" \t")) for name, value in _HEADER_LINE.findall(rest)]
     left = _HEADER_LINE.sub("", rest)
     if left not in ("\r\n", "\n"):  # http.client would hide the headers that follow a malformed line
         raise errors.RemoteProtocolError("a header line is malformed: " + _excerpt(left.encode()))
-    return match.group(1), int(match.group(2)), match.group(3) or "", Headers(pairs)
+    return _Head(match.group(1), int(match.group(2)), match.group(3) or "", Headers(pairs))
 
-def _framing(method: str, status: int, headers: Headers) -> Optional[int]:
+
+_Head = collections.namedtuple("_Head", "version status reason headers")
+
+
+def _tokens(value: str) -> List[str]:
+    """The members of a header that is a list, in lower case. HTTP's words are ASCII: "K" is a Kelvin sign's, too."""
+    return [token.strip(" \t").lower() if token.isascii() else token for token in value.split(",")]
+
+
+def _framing(method: str, head: _Head) -> Optional[int]:
     """The body's length, or _CHUNKED, or None for one that ends with the connection (RFC 9112, 6.3)."""
-    if method == "HEAD" or status in (204, 304): return 0
-    coding, length = headers.get("transfer-encoding"), headers.get("content-length")
+    if method == "HEAD" or head.status in (204, 304):
+        return 0
+    coding = head.headers.get("transfer-encoding")
     if coding is not None:
-        if coding.lower() == "chunked": return _CHUNKED
+        if _tokens(coding) == ["chunked"]:
+            return _CHUNKED
         raise errors.RemoteProtocolError("a transfer coding that was not asked for: " + _excerpt(coding.encode()))
-    if length is None: return None
+    length = head.headers.get("content-length")
+    if length is None:
+        return None
     value, *others = {value.strip(" \t") for value in length.split(",")}
     if others or not value.isascii() or not value.isdigit() or len(value) > 18:
         raise errors.RemoteProtocolError("the Content-Length is no number: " + _excerpt(length.encode()))
     return int(value)
 
-def _keeps_alive(version: str, headers: Headers, asked: Headers) -> bool:
-    """Whether the connection may be used again (RFC 9112, 9.3, 9.6 and 6.3)."""
-    if version != "HTTP/1.1" or "transfer-encoding" in headers and "content-length" in headers: return False
-    tokens = headers.get("connection", "") + "," + asked.get("connection", "")
-    return "close" not in [token.strip() for token in tokens.lower().split(",")]
 
 def _keep_alive_seconds(headers: Headers) -> float:
     """How long an idle connection is good: a second less than `Keep-Alive: timeout=` says."""
-    if "keep-alive" not in headers: return _MAX_IDLE_SECONDS
-    match = re.search(r"(?i)\btimeout\s*=\s*([0-9]{1,6})", headers["keep-alive"])
+    match = re.search(r"(?ai)\btimeout\s*=\s*([0-9]{1,6})", headers.get("keep-alive", ""))
     return min(_MAX_IDLE_SECONDS, int(match.group(1)) - 1) if match else _MAX_IDLE_SECONDS
+
 
 def _chunk_size(line: bytes) -> int:
     """int(line, 16) would take 0x19, +19 and 1_9 as well."""
     match = re.fullmatch(rb"([0-9a-fA-F]{1,16})[ \t]*(;[^\r\n]*)?", line)
-    if not match: raise errors.RemoteProtocolError("a chunk's size is no number: " + _excerpt(line))
+    if not match:
+        raise errors.RemoteProtocolError("a chunk's size is no number: " + _excerpt(line))
     return int(match.group(1), 16)
 
-def _decompressed(content: bytes, encodings: str, max_bytes: int) -> bytes:
-    """A body without its gzip or deflate coding. One that was not asked for stays as it is."""
-    for coding in encodings.lower().split(",")[: -_MAX_CODINGS - 1 : -1]:
-        if coding.strip() not in ("gzip", "deflate") or not content: return content
-        content = _inflated(content, coding.strip(), max_bytes)
-    return content
 
-def _inflated(content: bytes, coding: str, max_bytes: int) -> bytes:
+def _decompressed(blocks: Iterator[memoryview], headers: Headers) -> Iterator[memoryview]:
+    """A body without its gzip coding. One that was not asked for stays as it is."""
+    codings = [coding for coding in _tokens(headers.get("content-encoding", "")) if coding not in ("", "identity")]
+    for coding in codings[: -_MAX_CODINGS - 1 : -1]:
+        if coding not in ("gzip", "x-gzip"):
+            break
+        blocks = _gunzipped(blocks)
+    return blocks
+
+
+def _gunzipped(blocks: Iterator[memoryview]) -> Iterator[memoryview]:
+    """gzip (RFC 1952), which may have several members; what is behind them is dropped, as browsers do."""
     import zlib
-    # "deflate" means zlib's format (RFC 9110, 8.4.1.2), though some servers send it bare, without zlib's two bytes.
-    bare = coding == "deflate" and (len(content) < 2 or content[0] & 15 != 8 or (content[0] << 8 | content[1]) % 31)
-    parts: List[bytes] = []
-    size = members = start = 0
-    end = len(content.rstrip(b"\0"))  # gzip may have several members, and padding behind them
-    while not members or coding == "gzip" and start < end:
-        members += 1
-        if members > _MAX_GZIP_MEMBERS:
-            raise errors.DecodingError("the gzip body has more than %d members" % _MAX_GZIP_MEMBERS)
-        inflater = zlib.decompressobj(31 if coding == "gzip" else -15 if bare else 15)
-        while not inflater.eof:
-            block = content[start : start + _RECEIVE_BYTES]  # not all, for zlib copies what follows a member
-            if not block: raise errors.DecodingError("the %s body is cut short" % coding)
-            try:
-                parts.append(inflater.decompress(block, max_bytes - size + 1))
-            except zlib.error as error:
-                raise errors.DecodingError("the %s body is broken: %s" % (coding, error)) from error
-            size, start = size + len(parts[-1]), start + len(block) - len(inflater.unused_data)
-            if size > max_bytes: raise _too_large(max_bytes)
-    return b"".join(parts)
 
-def _decode(operation: Operation, response: Any) -> Any:
-    """What the caller gets for a response, whichever client it came from: the operation's model, or an error."""
-    status, content_type = response.status_code, response.headers.get("content-type", "")
-    is_json = content_type.partition(";")[0].strip().lower() == "application/json"
-    content = _content(response)
-    if 200 <= status < 300:
-        try:
-            value = _parse_json(content, _charset(response.headers)) if content.strip() else {}
-            return _validated(operation.response_type, value, operation.response_type.__name__, "body")
-        except ValueError as error:
-            if not is_json and not isinstance(error, errors.ValidationError):
-                raise errors.SDKError("Unexpected response received", response) from None
-            raise errors.ResponseValidationError("Response validation failed", response, error) from error
-    try: data = errors.ErrorResponseData.model_validate(_parse_json(content, _charset(response.headers)))
-    except ValueError: data = None  # not the API's words
-    if data is not None and is_json and status in operation.structured_errors:
-        raise errors.ErrorResponse(data, response)
-    if 400 <= status < 600: raise errors.SDKError("API error occurred", response, data=data)
-    location = response.headers.get("location") if 300 <= status < 400 else None
+    inflater: Any = None
+    members = 0
+    has_ended = False
+    for data in blocks:
+        while data and not has_ended:
+            if inflater is None:
+                has_ended = members > 0 and data[0] != 0x1F  # padding, or what a proxy has added
+                members += 1
+                if members > _MAX_GZIP_MEMBERS:  # each copies what follows it in the block
+                    raise errors.DecodingError("the gzip body has more than %d members" % _MAX_GZIP_MEMBERS)
+                inflater = None if has_ended else zlib.decompressobj(31)
+                continue
+            try:
+                yield memoryview(inflater.decompress(data, _BLOCK_BYTES))
+            except zlib.error as error:
+                raise errors.DecodingError("the gzip body is broken: %s" % error) from error
+            data = memoryview(inflater.unused_data if inflater.eof else inflater.unconsumed_tail)
+            inflater = None if inflater.eof else inflater
+    if inflater is not None:
+        raise errors.DecodingError("the gzip body is cut short")
+
+
+def _decode(call: _Call, outcome: Any) -> Any:
+    """What the caller gets for an outcome, whichever client it came from: the operation's model, or an error."""
+    if isinstance(outcome, Exception):
+        raise outcome
+    is_json = _tokens(outcome.headers.get("content-type", "").partition(";")[0]) == ["application/json"]
+    if 200 <= outcome.status_code < 300:
+        return _decode_success(call, outcome, is_json)
+    try:
+        data = _error_data(_parse_json(_content(outcome), _charset(outcome.headers)))
+    except ValueError:  # not the API's words
+        data = None
+    if data is not None and is_json and outcome.status_code in call.operation.structured_errors:
+        raise errors.ErrorResponse(data, outcome, secrets=call.secrets)
+    if 400 <= outcome.status_code < 600:
+        raise errors.SDKError("API error occurred", outcome, data=data, secrets=call.secrets)
+    location = outcome.headers.get("location") if 300 <= outcome.status_code < 400 else None
     target = ", a redirect to " + _shortened(_shown_url(location).partition("?")[0], 500) if location else ""
-    raise errors.SDKError("Unexpected response received" + target, response)
+    raise errors.SDKError("Unexpected response received" + target, outcome, secrets=call.secrets)
+
+
+def _decode_success(call: _Call, response: Any, is_json: bool) -> Any:
+    response_type = call.operation.response_type
+    content = _content(response)
+    try:
+        is_empty = response.status_code in (204, 205) and not content.strip()
+        value = {} if is_empty else _parse_json(content, _charset(response.headers))
+        return _validated(response_type, value, response_type.__name__, "body")
+    except ValueError as error:
+        if is_json or isinstance(error, errors.ValidationError):
+            cause = error.with_traceback(None)  # whose frames' locals would show what came
+            raise errors.ResponseValidationError("Response validation failed", response, cause) from cause
+        raise errors.SDKError("Unexpected response received", response, secrets=call.secrets) from None
+
+
+def _error_data(value: Any) -> errors.ErrorResponseData:
+    """{code, message, details}, or the same under "error". Raises ValidationError."""
+    if isinstance(value, dict) and isinstance(value.get("error"), dict) and "code" not in value:
+        value = value["error"]
+    return errors.ErrorResponseData.model_validate(value)
+
 
 def _content(response: Any) -> bytes:
     content = getattr(response, "content", None)  # a fake may have only the text
     return content if isinstance(content, bytes) else str(response.text).encode("utf-8", "surrogatepass")
 
+
 def _charset(headers: Any) -> str:
     """The charset that a body's type names, of those that text is in (idna and punycode take quadratic time)."""
-    if ";" not in headers.get("content-type", ""): return "utf-8"
-    match = re.search(r'(?i);\s*charset="?((?:utf|us-ascii|ascii|iso|latin|windows|cp|koi8|gb|big5|shift_?jis|euc)'
-                      r"[\w-]{0,20})", headers.get("content-type", ""))
-    try: return codecs.lookup(match.group(1)).name if match else "utf-8"
-    except LookupError: return "utf-8"
+    content_type = headers.get("content-type", "")
+    if ";" not in content_type:
+        return "utf-8"
+    families = "utf|us-ascii|ascii|iso|latin|windows|cp|koi8|gb|big5|shift_?jis|euc"
+    match = re.search(r'(?ai);\s*charset="?((?:' + families + r")[\w-]{0,20})", content_type)
+    try:
+        return codecs.lookup(match.group(1)).name if match else "utf-8"
+    except LookupError:
+        return "utf-8"
+
 
 def _parse_json(data: bytes, charset: str = "utf-8") -> Any:
     """JSON by RFC 8259, which has no NaN; a BOM passes. Raises ValueError, never RecursionError."""
     try:
-        if data[:3] == codecs.BOM_UTF8: data = data[3:]
-        text = bytes(data).decode(charset)
+        text = (data[3:] if data[:3] == b"\xef\xbb\xbf" else data).decode(charset)
         _check_depth(text)
         return _decode_json(text)
     except UnicodeDecodeError as error:
@@ -2213,444 +3564,524 @@ def _parse_json(data: bytes, charset: str = "utf-8") -> Any:
     except RecursionError:
         raise ValueError("the JSON is nested too deeply") from None
 
+
+_STEPS = bytes(1 if byte in b"[{" else 255 for byte in range(256))  # a bracket as a signed byte: 1, or -1 to close
+_NO_BRACKETS = bytes(byte for byte in range(256) if byte not in b'[]{}"')
+
+
 def _check_depth(text: str) -> None:
     """json's own limit is above what a small thread stack holds, on Python 3.12 and later (gh-113655)."""
-    if text.count("[") + text.count("{") <= _MAX_JSON_DEPTH: return
-    depth = 0
-    text = text.replace("\\\\", "").replace('\\"', "")  # for a pattern with alternatives takes memory per character
-    for bracket in re.sub(r'"[^"]*"?|[^][{}"]+', "", text):
-        depth += 1 if bracket in "[{" else -1
-        if depth > _MAX_JSON_DEPTH: raise ValueError("the JSON is nested too deeply")
+    if text.count("[") + text.count("{") <= _MAX_JSON_DEPTH:
+        return
+    data = text.encode("utf-8", "surrogatepass")
+    if b"\\" in data:
+        data = data.replace(b"\\\\", b"").replace(b'\\"', b"")
+    outside_strings = re.sub(b'"[^"]*"?', b"", data.translate(None, _NO_BRACKETS).replace(b'""', b""))
+    steps = memoryview(outside_strings.translate(_STEPS)).cast("b")
+    if steps and max(accumulate(steps)) > _MAX_JSON_DEPTH:
+        raise ValueError("the JSON is nested too deeply")
 
-def _refuse_constant(name: str) -> NoReturn: raise ValueError("%s is not JSON" % name)
 
-_decode_json = json.JSONDecoder(parse_constant=_refuse_constant).decode
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError("%s is not JSON" % name)
+
+
+def _finite_float(text: str) -> float:
+    number = float(text)
+    if number - number != 0:
+        raise ValueError("a number is too large: " + text[:20])
+    return number
+
+
+_decode_json = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite_float).decode
 
 # ---- Logs: what may be shown -----------------------------------------------------------------------------------------
 
-_SHOWN_HEADERS = frozenset(["accept", "accept-encoding", "connection", "content-encoding", "content-length",
-                            "content-type", "date", "host", "retry-after", "server", "transfer-encoding", "user-agent",
-                            "x-request-id"])
-_SECRET_MEMBER = re.compile(r'(?i)("[^"\\]{0,40}(?:passw|secret|token|api_?key|authoriz|cookie)[^"\\]{0,40}"\s*:\s*)'
-                            r'"[^"\\]*(?:\\.[^"\\]*)*"?')
+_SHOWN_HEADERS = frozenset(
+    ["accept", "accept-encoding", "connection", "content-encoding", "content-length", "content-type", "date", "host"]
+    + ["retry-after", "server", "transfer-encoding", "user-agent", "x-request-id"]
+)
+_SECRET_MEMBER = re.compile(
+    r'(?i)("[^"\\]{0,40}(?:passw|secret|token|api_?key|authoriz|cookie)[^"\\]{0,40}"\s*:\s*)'
+    r'"[^"\\]*(?:\\.[^"\\]*)*"?'
+)
 
-def _default_logger() -> Optional[Logger]:
-    """logging.getLogger("aerostack_lite") where that would say anything; a program that logs has imported logging."""
+
+def _logger(configuration: SDKConfiguration) -> Optional[Logger]:
+    """The SDK's own, else logging.getLogger("aerostack_lite") where that would say anything.
+
+    A program that logs has imported logging. The logger is asked for once: getLogger takes a lock, which a signal
+    handler that raises may leave locked before Python 3.13.
+    """
+    if configuration.debug_logger is not None:
+        return configuration.debug_logger
     logging: Any = sys.modules.get("logging")
-    logger = logging and logging.getLogger("aerostack_lite")
-    return logger if logger and logger.isEnabledFor(logging.DEBUG) else None
+    if configuration.default_logger is None and hasattr(logging, "getLogger"):
+        configuration.default_logger = logging.getLogger("aerostack_lite")
+    logger: Any = configuration.default_logger
+    return logger if logger is not None and logger.isEnabledFor(10) else None
+
 
 def _log_request(call: _Call) -> None:
-    if call.logger is None: return
+    if call.logger is None:
+        return
     body = "<streaming body>"
     if isinstance(call.content, bytes):
         body = "%s\nBytes: %d" % (_masked(call.content.decode(), call), len(call.content))
     call.logger.debug(
-        "Request:\nMethod: POST\nURL: %s\nHeaders: %s\nBody: %s\nOperation: %s\nRequest-Id: %s\nAttempt: %d",
-        _shown_url(call.url), _shown_headers(call.headers), body, call.operation.name, call.request_id, call.attempts)
+        "Request:\nMethod: %s\nURL: %s\nHeaders: %s\nBody: %s\nOperation: %s\nRequest-Id: %s\nAttempt: %d",
+        call.operation.method,
+        _shown_url(call.url),
+        _shown_headers(call.headers),
+        body,
+        call.operation.name,
+        call.request_id,
+        call.attempts,
+    )
 
-def _log_outcome(call: _Call, outcome: Any, seconds: float, delay: Optional[float]) -> None:
-    if call.logger is None: return
+
+def _log_outcome(call: _Call, outcome: Any, delay: Optional[float]) -> None:
+    if call.logger is None:
+        return
+    details: Dict[str, Any] = {}
     if isinstance(outcome, Exception):
-        text, values = "Request Exception: %s: %s", [type(outcome).__name__, _masked(str(outcome), call)]
+        text = "Request Exception: %s: %s"
+        values = [type(outcome).__name__, _masked(str(outcome), call)]
+        if _without(call.secrets, str(outcome)) == str(outcome):
+            details["exc_info"] = outcome
     else:
-        body = "%s\nCharacters: %d" % (_masked(outcome.text, call), len(outcome.text))
         text = "Response:\nStatus Code: %s\nURL: %s\nHeaders: %s\nBody: %s"
-        values = [outcome.status_code, _shown_url(call.url), _masked(str(_shown_headers(outcome.headers)), call), body]
+        body = "%s\nCharacters: %d" % (_masked(outcome.text, call), len(outcome.text))
+        headers = _masked(str(_shown_headers(outcome.headers)), call)
+        values = [outcome.status_code, _shown_url(call.url), headers, body]
+    milliseconds = (call.half.monotonic() - call.attempt_started_at) * 1000
     call.logger.debug(
-        text + "\nOperation: %s\nRequest-Id: %s\nAttempt: %d\nMilliseconds: %.1f\nNext attempt: %s", *values,
-        call.operation.name, call.request_id, call.attempts, seconds * 1000,
-        "none" if delay is None else "in %.3f s" % delay)
+        text + "\nOperation: %s\nRequest-Id: %s\nAttempt: %d\nMilliseconds: %.1f\nNext attempt: %s",
+        *values,
+        call.operation.name,
+        call.request_id,
+        call.attempts,
+        milliseconds,
+        "none" if delay is None else "in %.3f s" % delay,
+        **details,
+    )
+
 
 def _shown_headers(headers: Mapping[str, str]) -> Dict[str, str]:
     return {name: _escaped(value) if name.lower() in _SHOWN_HEADERS else "***" for name, value in headers.items()}
+
 
 def _masked(text: str, call: _Call) -> str:
     """Text without the call's secrets, nor what looks like one."""
     return _safe_text(_without(call.secrets, text)[:_MAX_SHOWN_CHARS], "")
 
+
 def _without(secrets: Iterable[str], text: str) -> str:
+    """Text without secrets; to be asked before it is cut, for half of a secret is not found."""
     for secret in secrets:
         if len(secret) > 5:  # a shorter one would be found in plain words, and masking these would spell it
             text = text.replace(secret, "***").replace(json.dumps(secret)[1:-1], "***")
-            for end in range(len(secret) - 1, 5, -1):  # one that was cut
-                text = text.replace(secret[:end] + "...", "***...").replace(secret[:end] + "'...", "***'...")
     return text
+
 
 def _safe_text(text: str, allowed: str = "\n\t") -> str:
     """Text without secret JSON members, and without control characters that forge logs or drive terminals."""
     return _escaped(_SECRET_MEMBER.sub(r'\1"***"', text), allowed)
 
+
 def _shortened(text: str, limit: int = _MAX_SHOWN_CHARS) -> str:
     return text if len(text) <= limit else "%s...and %d more chars" % (text[:limit], len(text) - limit)
 
+
 def _escaped(text: str, allowed: str = "") -> str:
-    if text.isprintable(): return text
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() or c in allowed else c.encode("unicode_escape").decode() for c in text)
+
 
 def _excerpt(data: bytes) -> str:
     """The start of bytes that make no sense."""
     return repr(bytes(data[:60]))[1:] + ("..." if len(data) > 60 else "")
 
+
 # ---- Threads: the `_async` twins; the only place that starts threads and knows asyncio -------------------------------
 
-def _run(coroutine: Coroutine[object, object, R]) -> R:
-    """The result of a coroutine that never waits for a loop: both halves go one way, and the blocking one blocks."""
-    try: coroutine.send(None)
-    except StopIteration as stop: return stop.value  # type: ignore
-    raise RuntimeError("a blocking call was suspended")
-
-class _Awaiting(_Blocking):
-    """The asynchronous half of an SDK."""
-    argument, close_method = "async_client", "aclose"
-
-    def __init__(self, client: Any, max_workers: int) -> None:
-        super().__init__(client, lambda: AsyncHttpClient(max_workers=max_workers))
-        self.workers = _Workers(_positive_int("max_workers", max_workers))  # read uploads for a client that is not ours
-        self.sleepers: Set[Any] = set()
-
-    def foreign(self, content: _Stream) -> Any: return _AwaitedBlocks(content, self.workers)
-    async def aside(self, function: Callable[[], R]) -> R: return await self.workers.run(function)
-    async def send(self, client: Any, request: Any) -> Any: return await client.send(request, stream=False)
-
-    async def sleep(self, seconds: float) -> None:
-        loop = _running_loop()
-        sleeper = loop.create_future()
-        timer = loop.call_later(seconds, _settle, sleeper, None, None)
-        self.sleepers.add(sleeper)
-        try:
-            if not self.closed.is_set(): await sleeper
-        finally:
-            self.sleepers.discard(sleeper)
-            timer.cancel()
-
-    def close(self) -> None:
-        super().close()
-        self.workers.close()
-        for sleeper in list(self.sleepers): _settle_from_outside(sleeper, None, None)
-
-class _AwaitedBlocks(_Blocks):
-    """An upload's blocks for an event loop, each read in a thread."""
-    __iter__: Any = None
-
-    def __init__(self, content: _Stream, workers: _Workers) -> None: self.content, self.workers = content, workers
-
-    async def __aiter__(self) -> Any:
-        blocks: Iterator[Optional[bytes]] = map(bytes, self.content)
-        block: Optional[bytes] = b""
-        while block is not None:
-            if block: yield block
-            block = await self.workers.run(lambda: next(blocks, None))
-
-class _Cancellation:
-    """Ends, from another thread, whatever an attempt is blocked in."""
-    def __init__(self) -> None:
-        self.lock, self.cancelled = threading.Lock(), False
-        self.wake: Optional[Callable[[], object]] = None
-
-    def watch(self, wake: Optional[Callable[[], object]]) -> None:
-        """From now on, `wake` ends the wait; with None there is no more to end."""
-        with self.lock:
-            self.wake = wake
-            if self.cancelled and wake: raise errors.ReadError("the call was cancelled")
-
-    def cancel(self) -> None:
-        with self.lock:
-            self.cancelled = True
-            if self.wake: self.wake()
-
-def _in_background(function: Callable[[], Any]) -> Tuple[threading.Event, List[Tuple[Any, Optional[BaseException]]]]:
-    """Start a function in a daemon thread of its own: an event that it is done, and then its value or error."""
-    done = threading.Event()
-    outcome: List[Any] = []
-
-    def run() -> None:
-        try: outcome.append((function(), None))
-        except BaseException as error: outcome.append((None, error))
-        done.set()
-
-    try: threading.Thread(target=run, daemon=True).start()
-    except RuntimeError: run()  # there is no thread left, or at the interpreter's end none may be started
-    return done, outcome
 
 class _Workers:
     """At most `size` daemon threads, each started when needed. A ThreadPoolExecutor would hold up the exit until all of
     its threads are done (bpo-39812)."""
 
     def __init__(self, size: int) -> None:
-        self.size, self.closed = size, False
-        self.reset()
+        self.size = size
+        self.closed = False
+        self.reset_after_fork()
+        _FORKED.add(self)
 
-    def reset(self) -> None:
-        self.lock, self.threads = threading.Lock(), 0
-        self.jobs: Any = None
-        self.free: List[None] = []  # as many entries as there are threads without a job
-        self.pid = os.getpid()
+    def reset_after_fork(self) -> None:
+        """A child has none of its parent's threads."""
+        from queue import SimpleQueue
 
-    async def run(self, function: Callable[[], R], cancellation: Optional[_Cancellation] = None) -> R:
+        self.lock = threading.Lock()
+        self.jobs: Any = SimpleQueue()
+        self.threads = 0
+        self.unfinished = 0  # jobs
+
+    async def run(self, function: Callable[[], R], scope: Optional[_CancelScope] = None) -> R:
         """Await a function. If the wait is cancelled, so is what the function is blocked in."""
         import contextvars
+
         loop = _running_loop()
         future = loop.create_future()
-        held = loop.call_later(_LONGEST_SECONDS, id, future)  # for a loop knows its tasks weakly, and so do the workers
-        try:
-            self.submit((contextvars.copy_context().run, function, weakref.ref(future), cancellation))
-            return await future  # type: ignore
-        finally:
-            held.cancel()
-            if cancellation and (future.cancelled() or not future.done()): cancellation.cancel()  # or it was dropped
+        context = contextvars.copy_context()
 
-    def submit(self, job: Any) -> None:
-        if self.pid != os.getpid(): self.reset()  # a fork: it has none of its parent's threads
+        def job() -> None:
+            value: Any = None
+            failure: Optional[BaseException] = None
+            try:
+                if not ((scope and scope.cancelled) or loop.is_closed()):
+                    value = context.run(function)
+            except BaseException as error:
+                failure = error
+            with self.lock:
+                self.unfinished -= 1
+            try:
+                loop.call_soon_threadsafe(_settle, future, value, failure)
+            except RuntimeError:  # the loop is closed: nobody waits any more
+                pass
+
+        self.submit(job)
+        try:
+            return await future  # type: ignore[no-any-return]
+        finally:
+            if scope and (future.cancelled() or not future.done()):  # or the wait was dropped
+                scope.cancel()
+
+    def submit(self, job: Callable[[], None]) -> None:
         with self.lock:
-            if self.closed: raise errors.ClosedError("the client is closed")
-            if self.jobs is None:
-                from queue import SimpleQueue
-                self.jobs = SimpleQueue()
-            del self.free[self.threads :]  # more are left by jobs that waited while the system had no thread
-            if self.free:
-                self.free.pop()
-            elif self.threads < self.size:
+            if self.closed:
+                raise errors.ClosedError("the client is closed")
+            if self.threads < min(self.unfinished + 1, self.size):
                 try:
-                    threading.Thread(target=_work, args=(self.jobs, self.free), name="aerostack", daemon=True).start()
+                    threading.Thread(target=_work, args=(self.jobs,), name="aerostack", daemon=True).start()
                     self.threads += 1
                 except RuntimeError as error:  # the system has no thread left
-                    if not self.threads: raise errors.ConnectError("no thread can be started: %s" % error) from error
+                    if not self.threads:
+                        raise errors.ConnectError("no thread can be started: %s" % error) from error
+            self.unfinished += 1
             self.jobs.put(job)
 
     def close(self) -> None:
-        if self.pid != os.getpid(): self.reset()
         with self.lock:
-            for _ in range(self.threads): self.jobs.put(None)
-            self.closed, self.threads = True, 0
+            for _ in range(self.threads):
+                self.jobs.put(None)
+            self.closed = True
+            self.threads = 0
 
-    def __del__(self) -> None: self.close()
+    def __del__(self) -> None:
+        if "threads" in self.__dict__:
+            self.close()
 
-def _work(jobs: Any, free: List[None]) -> None:
-    """One worker; it knows nothing of its _Workers, so that these can go when nobody else does."""
+
+def _work(jobs: Any) -> None:
+    """One worker; while it waits it knows nothing of its _Workers, so that these can go when nobody else does."""
     job = jobs.get()
     while job:
-        run, function, waiting, cancellation = job  # a reference to the future would keep a dropped call alive
-        value: Any = None
-        failure: Optional[BaseException] = None
-        try:
-            if not (cancellation and cancellation.cancelled): value = run(function)
-        except BaseException as error:
-            failure = error
-        free.append(None)
-        _settle_from_outside(waiting(), value, failure)
-        del job, run, function, waiting, cancellation, value, failure  # nothing lives on while the thread waits
+        job()
+        del job
         job = jobs.get()
 
-def _settle_from_outside(future: Any, value: Any, failure: Optional[BaseException]) -> None:
-    try:
-        if future is not None: future.get_loop().call_soon_threadsafe(_settle, future, value, failure)
-    except RuntimeError:  # the loop is closed: nobody waits any more
-        pass
 
 def _settle(future: Any, value: Any, failure: Optional[BaseException]) -> None:
-    if future.done(): return
-    if isinstance(failure, StopIteration): failure = RuntimeError("StopIteration in a call")  # which no future takes
-    future.set_result(value) if failure is None else future.set_exception(failure)
+    if future.done():
+        return
+    if isinstance(failure, StopIteration):
+        failure = RuntimeError("StopIteration in a call")  # which no future takes
+    if failure is None:
+        future.set_result(value)
+    else:
+        future.set_exception(failure)
+
 
 def _running_loop() -> Any:
     import asyncio
+
     try:
         return asyncio.get_running_loop()
     except RuntimeError:
-        raise RuntimeError("the _async operations need asyncio's event loop; with trio, call the plain ones in"
-                           " trio.to_thread.run_sync") from None
+        words = "the _async operations need asyncio's event loop; with trio, call the plain ones in"
+        raise RuntimeError(words + " trio.to_thread.run_sync") from None
 
-# ---- Command line: the first user of everything above ----------------------------------------------------------------
+
+def _on_loop(scope: _CancelScope, function: Callable[[], Any]) -> Any:
+    """What is awaited on the caller's event loop, while this worker waits for it."""
+    import asyncio
+
+    async def awaited() -> Any:
+        return await function()
+
+    future = asyncio.run_coroutine_threadsafe(awaited(), scope.loop)
+    scope.watch(future.cancel)
+    try:
+        return future.result()
+    finally:
+        scope.watch(None)
+
+
+class _AwaitedBlocks(_Blocks):
+    """An upload's blocks for an event loop, each read in a thread of its own."""
+
+    __iter__: Any = None
+
+    async def __aiter__(self) -> Any:
+        workers = _Workers(1)
+        blocks: Iterator[Optional[bytes]] = map(bytes, self.upload)
+        try:
+            block = await workers.run(lambda: next(blocks, None))
+            while block is not None:
+                yield block
+                block = await workers.run(lambda: next(blocks, None))
+        finally:
+            workers.close()
+
+
+def _in_background(function: Callable[[], Any]) -> Tuple[threading.Event, List[Any]]:
+    """Start a function in a daemon thread of its own: an event that it is done, and then its value or error."""
+    done = threading.Event()
+    outcome: List[Any] = []
+
+    def run() -> None:
+        try:
+            outcome.append(function())
+        except BaseException as error:
+            outcome.append(error)
+        done.set()
+
+    try:
+        threading.Thread(target=run, daemon=True).start()
+    except RuntimeError:  # there is no thread left, or at the interpreter's end none may be started
+        run()
+    return done, outcome
+
+
+# ---- Command line: a thin layer over the Python calls ----------------------------------------------------------------
 
 _FLAGS: List[Tuple[str, str, Dict[str, Any]]] = [
-    ("--server-url", "the server (default: AEROSTACK_SERVER_URL, else production)", {"metavar": "URL"}),
-    ("--local", "the server at " + SERVERS[1], {"action": "store_const", "const": SERVERS[1], "dest": "server_url"}),
-    ("--key-file", "a file with the API key (default: AEROSTACK_API_KEY, else asked for)", {"metavar": "FILE"}),
+    ("--version", "print the version and this file's SHA-256", {"action": "store_true"}),
+    ("--server-url", "default: AEROSTACK_SERVER_URL, else production", {"metavar": "URL"}),
+    ("--local", "the server " + SERVERS[1], {"action": "store_const", "const": SERVERS[1], "dest": "server_url"}),
+    ("--key-file", "default: AEROSTACK_API_KEY, else a terminal asks", {"metavar": "FILE"}),
     ("--timeout", "for one attempt (default: 60)", {"metavar": "SECONDS", "type": float}),
-    ("--retries", "how long to try again, whatever the operation; 0: never", {"metavar": "SECONDS", "type": float}),
-    ("--field", "print only this field of the answer, text as it is", {"metavar": "NAME"}),
     ("--table", "print rows as a table", {"action": "store_true"}),
     ("--verbose", "log each attempt to standard error, without secrets", {"action": "store_true"}),
 ]
-_EXAMPLES = {
-    "ai_chat": """messages:='[{"role": "user", "content": "Hello"}]'""",
-    "auth_signin": "email=ada@example.com password=@password.txt",
-    "auth_signup": "email=ada@example.com password=@password.txt name=Ada",
-    "cache_get": "key=greeting --field value",
-    "cache_set": """key=greeting value:='{"hello": "world"}' ttl=60""",
-    "db_query": "sql='SELECT * FROM users WHERE id = ?' params:='[1]' --table",
-    "queue_enqueue": """type=email data:='{"to": "ada@example.com"}' delay=10""",
-    "services_invoke": """service_name=resize data:='{"width": 80}'""",
-    "storage_upload": "key=photos/a.jpg file=@a.jpg --field url",
-}
-_DESCRIBED = {"File": "a file: @PATH", "List": "a JSON list", "Dict": "a JSON object", "Any": "any JSON",
-              "int": "a whole number", "": "text"}
+_EXAMPLES = [  # a word of a field's name or annotation; what may follow the name
+    ("password", "=@-"),
+    ("email", "=ada@example.com"),
+    ("sql", "='SELECT 1 AS one'"),
+    ("File", "=@photo.jpg"),
+    ("Messages", """:='[{"role": "user", "content": "Hello"}]'"""),
+    ("List", ":='[1]'"),
+    ("Dict", """:='{"n": 1}'"""),
+    ("int", "=60"),
+    ("float", "=0.5"),
+    ("", "=text"),
+]
+_NOTES = """
+A field is name=text or name:=JSON. Either may come from a file, name=@FILE, or
+from standard input, name=@-, where a terminal asks for a password unseen.
+Exit status: 0 success, 1 API error, 2 usage error, 3 no response,
+4 the response could not be written, 130 interrupted.
+"""
+
 
 def _main(arguments: Optional[List[str]] = None) -> int:
-    """One operation from a shell. Exit: 0 done, 1 the API said no, 2 wrong usage, 3 no answer."""
+    """Call one operation from a shell. Returns the exit status."""
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:  # the shell closed it
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), "w", closefd=False))
     arguments = sys.argv[1:] if arguments is None else arguments
-    for name in ("stdin", "stdout", "stderr"):  # None where the shell closed them
-        if getattr(sys, name) is None:  # reading is an error, not empty
-            setattr(sys, name, open(os.open(os.devnull, os.O_RDWR), "w", encoding="utf-8", closefd=False))
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="backslashreplace")  # pyright: ignore  # for a terminal with few characters
-    parser = _argument_parser()
-    options, more = parser.parse_known_args(arguments)  # argparse ends the fields at the first option after one
-    for text in more:
-        if text.startswith("-"): parser.error("unrecognized argument: " + text.partition("=")[0])
+    operation = next((each for each in OPERATIONS if each.name in arguments), None)
+    parser = _argument_parser(operation)
+    options, words = parser.parse_known_args(arguments)
     try:
-        _run_operation(options, options.fields + more)
-        sys.stdout.flush()
-        return 0
+        unwritten = _write(sys.stdout, _output(operation, options, words))
+        status, text = (4, "the response could not be written: %s" % unwritten) if unwritten else (0, "")
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:  # the reader of our output had enough
-        _discard(sys.stdout)
-        return 0
-    except (OSError, ValueError, EOFError, AerostackError) as error:
-        no_answer = isinstance(error, (errors.RequestError, errors.NoResponseError))
-        words = "%s: %s" % (type(error).__name__, error) if no_answer else str(error)
-        data = getattr(error, "data", None)
-        if data is not None: words = "%s: %s" % (getattr(data.code, "value", data.code), _shortened(data.message))
-        if getattr(error, "attempts", 0):
-            words += " (request %s, attempts %d)" % (error.request_id, error.attempts)  # type: ignore
-        _StderrLogger().debug("aerostack_lite: %s", _escaped(" ".join(words.split())))
-        return 3 if no_answer else 1 if isinstance(error, errors.SDKBaseError) else 2
+    except (AerostackError, OSError, ValueError, EOFError) as error:
+        status, text = _explained(error)
+    if text:
+        _write(sys.stderr, "%s: %s" % (parser.prog, _escaped(" ".join(text.split()))))
+    return status
 
-def _argument_parser() -> Any:
+
+def _argument_parser(operation: Optional[Operation]) -> Any:
+    """What knows the options. Its help shows all operations, or one operation's fields and an example."""
     import argparse
-    class Parser(argparse.ArgumentParser):
-        def error(self, message: str) -> NoReturn:  # without the value, which may be a key that was given by mistake
-            super().error(re.sub(r"(?s)invalid choice: .* \(choose", "no such operation (choose", message))
 
-    common = Parser(add_help=False, argument_default=argparse.SUPPRESS)
-    for flag, meaning, settings in _FLAGS: common.add_argument(flag, help=meaning, **settings)
-    parser = Parser(
-        prog="aerostack_lite.py", parents=[common], description="The Aerostack Platform API from a shell.",
-        allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="A field is name=text, name:=JSON, name=@FILE or name=@- for standard input.\n"
-               "Exit: 0 done, 1 the API said no, 2 wrong usage, 3 no answer.")
-    parser.add_argument("--version", action="version", version=_version_lines(),
-                        help="print the version and this file's SHA-256")
-    commands = parser.add_subparsers(metavar="OPERATION", dest="operation")
-    commands.required = True
-    for _, operation, sentence in operations():
-        lines = ["fields:"]
-        for field in operation.request_type._fields():
-            described = next(words for name, words in _DESCRIBED.items() if name in field.annotation)
-            lines.append("  %-14s %s%s" % (field.name, described, ", optional" * (field.default is None)))
-        example = _EXAMPLES.get(operation.name)
-        if example: lines += ["", "example:", "  %s %s" % (operation.name, example)]
-        command = commands.add_parser(operation.name, parents=[common], help=sentence, description=sentence,
-                                      allow_abbrev=False, epilog="\n".join(lines),
-                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-        command.add_argument("fields", nargs="*", metavar="name=value", help="the fields of the request")
+    about = ["operations:", *("  " + each.name for each in OPERATIONS)]
+    if operation is not None:
+        fields = operation.request_type._fields()
+        about = [operation.summary, "", "fields:"]
+        about += ["  " + _example(field) + "  (optional)" * (field.default is not _REQUIRED) for field in fields]
+        typed = [_example(field) for field in fields if field.default is _REQUIRED]
+        about += ["", "example:", "  %(prog)s " + " ".join([operation.name, *typed])]
+    parser = argparse.ArgumentParser(
+        usage="%(prog)s [OPTION ...] OPERATION [name=value ...]",
+        epilog="\n".join(about) + "\n" + _NOTES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    for flag, meaning, settings in _FLAGS:
+        parser.add_argument(flag, help=meaning, **settings)
+    known = [field.name for field in operation.response_type._fields()] if operation else None
+    parser.add_argument("--field", choices=known, help="print one field of the response, text as it is")
+    if sys.stdin.isatty() and not os.environ.get("AEROSTACK_API_KEY"):
+        parser.set_defaults(key_file="-")
     return parser
 
-def _version_lines() -> str:
-    """The version, and the SHA-256 of this very file to compare with the README's."""
+
+def _example(field: _Field) -> str:
+    return field.name + next(text for word, text in _EXAMPLES if word in field.name + " " + field.annotation)
+
+
+def _output(operation: Optional[Operation], options: Any, words: List[str]) -> str:
+    """What to print: the version, or the response of an operation."""
+    for flag in [word.partition("=")[0] for word in words if word.startswith("-")]:
+        raise _bad(flag, "no such option" + _nearest(flag, ["--field", *(known for known, _, _ in _FLAGS)]))
+    if options.version:
+        return _version()
+    if operation is None:
+        name = words[0].partition("=")[0] if words else "OPERATION"
+        raise _bad(name, "no such operation" + _nearest(name.lower(), [each.name for each in OPERATIONS]))
+    if options.server_url == "":
+        raise _bad("--server-url", "is empty")
+    examples = {field.name: _example(field) for field in operation.request_type._fields()}
+    typed = [_parsed_field(word, examples) for word in words if word != operation.name]
+    if len(dict(typed)) < len(typed):
+        raise _bad(operation.name, "a field is given twice")
+    shows_progress = "file" in dict(typed) and sys.stderr.isatty()
+    with SDK(
+        options.key_file and _parsed_field("api_key=@" + options.key_file, {})[1],
+        server_url=options.server_url,
+        timeout_ms=options.timeout and options.timeout * 1000,
+        debug_logger=_StderrLogger() if options.verbose else None,
+    ) as sdk:
+        call = getattr(getattr(sdk, operation.service), operation.name)
+        response = call(dict(typed), **({"progress": _show_progress} if shows_progress else {}))
+    result = response.model_dump(mode="json")
+    if options.table and "results" in result:
+        return _table(result["results"])
+    result = result.get(options.field) if options.field else result
+    if isinstance(result, str):
+        return result
+    is_utf_8 = sys.stdout.encoding.lower() == "utf-8"  # elsewhere, what a console may lack is escaped
+    return json.dumps(result, ensure_ascii=not is_utf_8, indent=2 if sys.stdout.isatty() else None)
+
+
+def _version() -> str:
     import hashlib
+
     try:
         with open(__file__, "rb") as reader:
             return "aerostack_lite %s\nsha256 %s" % (__version__, hashlib.sha256(reader.read()).hexdigest())
     except (NameError, OSError):  # piped in, or in a zip
         return "aerostack_lite " + __version__
 
-def _run_operation(options: Any, texts: List[str]) -> None:
-    service, operation, _ = next(found for found in operations() if found[1].name == options.operation)
-    fields: Dict[str, Any] = {}
-    for name, value in (_parse_field(text, operation.name) for text in texts):
-        if name in fields: raise _bad(name, "is given twice")
-        fields[name] = value
-    field, answered = getattr(options, "field", None), [field.name for field in operation.response_type._fields()]
-    if field and field not in answered: raise _bad("--field", "the answer has " + ", ".join(answered))
-    if getattr(options, "server_url", None) == "": raise _bad("--server-url", "is empty")
-    settings: Dict[str, Any] = {"api_key_auth": _read_key(options), "server_url": getattr(options, "server_url", None)}
-    if hasattr(options, "timeout"): settings["timeout_ms"] = options.timeout * 1000
-    if hasattr(options, "retries"):
-        backoff = BackoffStrategy(**dict(vars(_DEFAULT_BACKOFF), max_elapsed_time=options.retries * 1000))
-        settings["retry_config"] = RetryConfig("backoff", backoff, True) if options.retries else None
-    if hasattr(options, "verbose"): settings["debug_logger"] = _StderrLogger()
-    progress = {"progress": _show_progress} if operation.name == "storage_upload" and sys.stderr.isatty() else {}
-    with SDK(**settings) as sdk:
-        try: result = getattr(getattr(sdk, service), operation.name)(fields, **progress).model_dump(mode="json")
-        finally:
-            if getattr(_show_progress, "unfinished", False): print(file=sys.stderr)
-    if field: result = result.get(field)
-    rows = result.get("results") if isinstance(result, dict) else result
-    if hasattr(options, "table") and isinstance(rows, list) and all(isinstance(row, dict) for row in rows):
-        if rows: print(_table(rows))
-    elif isinstance(result, str):
-        print(result)
+
+def _parsed_field(word: str, examples: Dict[str, str]) -> Tuple[str, Any]:
+    """A field's name and value. Text and JSON are UTF-8, whatever the locale."""
+    match = re.fullmatch("(?s)(.*?)(:?=@?)(.*)", word)
+    if not match:
+        raise _bad(word, "is not name=value")
+    name, form, text = match.groups()
+    needed = examples.get(name, "")[len(name) :][:2]
+    if needed in (":=", "=@") and not form.startswith(needed):
+        raise _bad(name, "goes in as " + examples[name])
+    if form[-1] == "@" and text == "-" and not sys.stdin.readable():
+        raise _bad("standard input", "is closed")
+    if form[-1] != "@":
+        data = os.fsencode(text)
+    elif text == "-" and name in ("password", "api_key") and sys.stdin.isatty():
+        import getpass
+
+        data = os.fsencode(getpass.getpass(name + ": "))
     else:
-        print(json.dumps(result, ensure_ascii=False, indent=2 if sys.stdout.isatty() else None))
-
-def _parse_field(text: str, operation: str) -> Tuple[str, Any]:
-    name, separator, value = text.partition("=")
-    if not separator: raise _bad(text, "is not name=value")
-    if name.rstrip(":") == "password" and value[:1] != "@":
-        raise _bad("password", "goes in as password=@FILE or password=@-, for everyone can see a command line")
-    if name.endswith(":"):
-        try: return name[:-1], _parse_json(value.encode())
-        except ValueError as error: raise _bad(name[:-1], "is not JSON: %s" % error) from None
-    if not value.startswith("@"): return name, value
-    if value == "@-" and not sys.stdin.readable(): raise _bad(name, "cannot be read: standard input is closed")
-    if operation == "storage_upload" and name == "file":
         import pathlib
-        return name, sys.stdin.buffer if value == "@-" else pathlib.Path(value[1:])
-    content = sys.stdin.read() if value == "@-" else _read_file(value[1:])
-    return name, content.rstrip("\r\n") if name == "password" else content
 
-def _read_file(path: str) -> str:
-    with open(path, encoding="utf-8") as reader:
-        try: return reader.read()
-        except UnicodeDecodeError: raise _bad(path, "is not text in UTF-8") from None
+        source: Any = sys.stdin.buffer if text == "-" else pathlib.Path(text)
+        if name == "file":
+            return name, source
+        data = source.read() if text == "-" else source.read_bytes()
+    try:
+        value = _parse_json(data) if form[0] == ":" else data.decode("utf-8-sig")
+    except ValueError as error:
+        raise _bad(name, "is not %s: %s" % ("JSON" if form[0] == ":" else "UTF-8", error)) from None
+    return name, value.rstrip("\r\n") if name == "password" else value
 
-def _read_key(options: Any) -> Optional[str]:
-    if hasattr(options, "key_file"): return _read_file(options.key_file)
-    if os.environ.get("AEROSTACK_API_KEY") or not sys.stdin.isatty(): return None
-    import getpass
-    return getpass.getpass("Aerostack API key: ")
+
+def _explained(error: Exception) -> Tuple[int, str]:
+    """The exit status for an error, and the error in the command line's terms."""
+    if not isinstance(error, AerostackError):
+        return 2, str(error)
+    if isinstance(error, errors.ValidationError):
+        flags = {("timeout_ms",): "--timeout", ("server_url",): "--server-url"}
+        lines = [(flags.get(where) or _shown_place(where[1:] or where), words) for where, _, words in error.problems]
+        return 2, "; ".join(map(": ".join, lines))
+    status = 1 if isinstance(error, errors.SDKBaseError) else 3
+    code, message = (error.data.code, error.data.message) if error.data else (type(error).__name__, str(error))
+    return status, code + ": %s (request %s, attempts %d)" % (_shortened(message), error.request_id, error.attempts)
+
 
 def _table(rows: List[Dict[str, Any]]) -> str:
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    cells = [[_cell(row.get(name)) for name in columns] for row in rows]
-    names = [_escaped(name) for name in columns]
-    widths = [max(map(len, column)) for column in zip(names, *cells)]
-    lines = [names, ["-" * width for width in widths], *cells]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines)
+    titles = {name: name for row in rows for name in row}
+    cells = [["" if row.get(name) is None else _escaped(str(row[name])) for name in titles] for row in [titles, *rows]]
+    widths = [max(map(len, column)) for column in zip(*cells)]
+    cells.insert(1, ["-" * width for width in widths])
+    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in cells if titles)
 
-def _cell(value: Any) -> str:
-    if value is None: return ""
-    return _escaped(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
 
 def _show_progress(sent: int, total: Optional[int]) -> None:
-    bar = "[%s] %3d %%  " % (("#" * (30 * sent // total)).ljust(30, "."), 100 * sent // total) if total else ""
-    _show_progress.unfinished = sent != total  # type: ignore
-    print("\r%s%.1f MiB" % (bar, sent / 2**20), end="\n" if sent == total else "", file=sys.stderr, flush=True)
+    if total:  # what is printed next covers it, should the upload fail
+        print("%3d %%" % (100 * sent // total), end="\n" if sent == total else "\r", file=sys.stderr, flush=True)
 
-def _discard(stream: Any) -> None:
-    """From now on, what is written to a stream that nobody reads goes nowhere, and its end is no error."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+def _write(stream: Any, text: str) -> Optional[OSError]:
+    """Write a line. Returns what kept it from being written, unless the reader left early."""
+    stream.reconfigure(errors="backslashreplace")
+    try:
+        print(text, end="\n" if text else "", file=stream, flush=True)
+        return None
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # or the end of the program would try it again
+        return None if isinstance(error, BrokenPipeError) else error
+
 
 class _StderrLogger:
-    def debug(self, message: str, *values: Any, **_: Any) -> None:
-        try: print(message % values, file=sys.stderr, flush=True)
-        except OSError: _discard(sys.stderr)
+    def debug(self, msg: str, *args: Any, **_: Any) -> None:
+        _write(sys.stderr, msg % args)
+
 
 # ---- Official names: the import paths of the official SDK ------------------------------------------------------------
 # Saved as aerostack.py, `from aerostack.utils import RetryConfig` works; so it does under any other name of this file.
 
+
 class types:
     """`UNSET`, and what is built on it."""
+
     BaseModel: TypeAlias = BaseModel
-    if not TYPE_CHECKING: Nullable, OptionalNullable = Nullable, OptionalNullable
-    UNSET, UNSET_SENTINEL = UNSET, "~?~unset~?~sentinel~?~"
-    UnrecognizedInt, UnrecognizedStr = int, str
+    if not TYPE_CHECKING:
+        Nullable = Nullable
+        OptionalNullable = OptionalNullable
+    UNSET = UNSET
+    UNSET_SENTINEL = "~?~unset~?~sentinel~?~"
+    UnrecognizedInt = int
+    UnrecognizedStr = str
+
 
 class utils:
     """Retries, logs and dates."""
+
     BackoffStrategy: TypeAlias = BackoffStrategy
     Logger: TypeAlias = Logger
     RetryConfig: TypeAlias = RetryConfig
@@ -2659,18 +4090,47 @@ class utils:
     @staticmethod
     def get_default_logger() -> Logger:
         """A logger that says nothing."""
-        return Logger()  # type: ignore
+        return Logger()  # type: ignore[misc]
+
 
 class httpclient:
     """What `client=` and `async_client=` may be."""
+
     AsyncHttpClient: TypeAlias = AsyncHttpClient
     HttpClient: TypeAlias = HttpClient
 
-for _names in (models, errors, types, utils, httpclient):
-    _names.__all__ = [_name for _name in vars(_names) if not _name.startswith("_")]  # type: ignore
-    sys.modules["%s.%s" % (__name__, _names.__name__)] = _names  # type: ignore
-if __name__ in sys.modules:
-    for _name in "sdk sdkconfiguration ai authentication cache database queue services storage".split():
-        sys.modules["%s.%s" % (__name__, _name)] = sys.modules[__name__]
 
-if __name__ == "__main__": sys.exit(_main())
+_SERVICE_MODULES = [
+    "sdk",
+    "sdkconfiguration",
+    "ai",
+    "authentication",
+    "cache",
+    "database",
+    "queue",
+    "services",
+    "storage",
+]
+
+
+def _register_official_names(this_module: Any) -> None:
+    """Let `import aerostack.models` and importlib.util.find_spec find what stands in this file."""
+    from importlib.machinery import ModuleSpec
+
+    for part in (models, errors, types, utils, httpclient):
+        name = "%s.%s" % (__name__, part.__name__)
+        official: Any = part
+        official.__all__ = [public for public in vars(part) if not public.startswith("_")]
+        official.__spec__ = ModuleSpec(name, None)
+        official.__name__ = name
+        sys.modules[name] = official
+    for name in _SERVICE_MODULES:
+        if this_module is not None:
+            sys.modules["%s.%s" % (__name__, name)] = this_module
+            setattr(this_module, name, this_module)
+
+
+_register_official_names(sys.modules.get(__name__))
+
+if __name__ == "__main__":
+    sys.exit(_main())

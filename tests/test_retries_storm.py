@@ -126,7 +126,7 @@ class AStorm(LoopbackTestCase):
         before = open_descriptors()
         with StormyServer() as server:
             sdk = SDK("secret-key", server_url=server.url, max_workers=CALLERS)
-            for half in (sdk.sdk_configuration.blocking, sdk.sdk_configuration.awaiting):
+            for half in (sdk.sdk_configuration.sync_half, sdk.sdk_configuration.async_half):
                 half.sleep = self.sleep
             with Stopwatch() as took:
                 outcomes = run(sdk, calls)
@@ -146,8 +146,8 @@ class AStorm(LoopbackTestCase):
         self.assertEqual({name for fates in server.fates.values() for name in fates}, {None, *FAULTS})
         self.assertLess(lost, len(calls) / 20)  # hardly ever does a closing race a request
 
-    async def sleep(self, seconds):
-        pass
+    def sleep(self, scope, seconds):
+        return True
 
     def options(self, call):
         silent = any(fate(call, attempt) == "silence" for attempt in (1, 2, 3))

@@ -321,7 +321,7 @@ class EncodingTest(CommandLineCase):
                 ("value", ["cache_set", "key=k", "value=@latin.txt"]),
                 ("value", ["cache_set", "key=k", "value:=@latin.txt"]),
                 ("password", ["auth_signin", "email=a@b.c", "password=@latin.txt"]),
-                ("--key-file", ["cache_get", "key=k", "--key-file", "latin.txt"]),
+                ("api_key", ["cache_get", "key=k", "--key-file", "latin.txt"]),
             ):
                 with self.subTest(arguments, content=content):
                     self.assertRegex(self.refused(*arguments), r"(%s|latin\.txt): .*UTF-8" % name)
@@ -381,9 +381,9 @@ class OutputTest(CommandLineCase):
         )
 
     def test_the_names_of_columns_drive_no_terminal(self):
-        body = json.dumps({"results": [{"a\x1b[2J": ["\x9b"]}], "count": 1}, ensure_ascii=False).encode()
+        body = json.dumps({"results": [{"a\x1b[2J": "\x9b"}], "count": 1}, ensure_ascii=False).encode()
         self.assertEqual(
-            self.answered(body, "db_query", "sql=s", "--table").splitlines(), ["a\\x1b[2J", "--------", '["\\x9b"]']
+            self.answered(body, "db_query", "sql=s", "--table").splitlines(), ["a\\x1b[2J", "--------", "\\x9b"]
         )
 
     def test_no_rows_are_a_table_too_and_what_has_no_rows_is_json(self):
@@ -438,7 +438,7 @@ class ConsoleTest(CommandLineCase):
 
     def test_what_a_console_can_show_is_shown_as_it_is(self):
         self.body = b'{"exists":true,"value":"\xc3\xa9"}'
-        self.assertIn(b'"value": "\xe9"', self.shown(PYTHONIOENCODING="cp1252"))
+        self.assertIn(b"\xe9", self.shown("--field", "value", PYTHONIOENCODING="cp1252"))
         self.assertIn(b'"value": "\xc3\xa9"', self.shown(PYTHONIOENCODING="utf-8"))
 
     def test_text_and_tables_escape_what_a_console_cannot_show(self):
@@ -528,11 +528,11 @@ class EndingTest(CommandLineCase):
             ("value: is not JSON", ["cache_set", "key=k", "value:={"]),
             ("nowhere.txt", ["cache_set", "key=k", "value=@nowhere.txt"]),
             ("value: is not JSON", ["cache_set", "key=k", "value:=" + "[" * 100_000]),
-            ("exists, value", ["cache_get", "key=k", "--field", "valu"]),
+            ("value", ["cache_get", "key=k", "--field", "valu"]),
             ("job_id", ["queue_enqueue", "type=t", "data:={}", "--field", "jobId"]),
             ("--server-url", ["cache_get", "key=k", "--server-url", ""]),
-            ("password=@FILE", ["auth_signin", "email=a@b.c", "password=secret"]),
-            ("password=@FILE", ["auth_signin", "email=a@b.c", 'password:="secret"']),
+            ("password=@", ["auth_signin", "email=a@b.c", "password=secret"]),
+            ("password=@", ["auth_signin", "email=a@b.c", 'password:="secret"']),
             ("nowhere.jpg", ["storage_upload", "key=k", "file=@nowhere.jpg"]),
             ("file", ["storage_upload", "key=k", "file=@."]),
             ("directory", ["cache_set", "key=k", "value=@."]),
@@ -643,7 +643,7 @@ class EndingTest(CommandLineCase):
 
     def test_a_field_given_twice_is_a_misspelling(self):
         for second in ("key=b", 'key:="b"', "key=@-"):
-            self.assertRegex(self.refused("cache_get", "key=a", second), r"\bkey\b.*twice")
+            self.assertIn("twice", self.refused("cache_get", "key=a", second))
 
     def test_no_key_is_wrong_usage_where_nobody_can_be_asked(self):
         os.environ["AEROSTACK_API_KEY"] = ""
@@ -997,11 +997,9 @@ class TerminalTest(CommandLineCase):
             self.assertIn(b'"typed-secret-password"', server.requests[0])
         self.assertNotIn("typed-secret", shown)
 
-    def test_a_password_typed_as_json_is_not_echoed_either(self):
-        with ScriptedServer([expect, answer(b'{"token":"t"}')]) as server:
-            line = ["auth_signin", "email=a@b.c", "password:=@-", "--server-url", server.url]
-            _, shown = self.run_on_a_terminal(*line, types=[(b"assword", b'"typed-secret"\n\x04')])
-        self.assertNotIn("typed-secret", shown)
+    def test_a_password_as_json_is_refused_before_it_is_typed(self):
+        status, shown = self.run_on_a_terminal("auth_signin", "email=a@b.c", "password:=@-")
+        self.assertEqual((status, shown.count("password=@-")), (2, 1), shown)
 
     def test_a_field_is_typed_at_the_terminal_until_its_end(self):
         with ScriptedServer([expect, answer(b'{"count":1}')]) as server:
@@ -1035,7 +1033,7 @@ class TerminalTest(CommandLineCase):
                     status, shown = self.run_on_a_terminal(*line, environment=locale, encoding=encoding)
                     self.assertEqual((status, json.loads(shown)), (0, json.loads(body.decode())))
 
-    def test_an_answer_starts_a_line_of_its_own_after_progress_without_an_end(self):
+    def test_an_upload_of_unknown_length_shows_no_progress(self):
         os.mkfifo("pipe")
         writer = threading.Thread(target=self.write, args=("pipe", b"hello"), daemon=True)
         writer.start()
@@ -1043,7 +1041,7 @@ class TerminalTest(CommandLineCase):
             line = ["storage_upload", "key=a", "file=@pipe", "--field", "url", "--server-url", server.url]
             shown = self.run_on_a_terminal(*line)
         writer.join(PATIENCE_SECONDS)
-        self.assertRegex(shown[1], r"\r[^\n%]*0\.0 MiB *\nu\n$")
+        self.assertEqual(shown, (0, "u\n"))
 
     def test_an_upload_shows_its_progress_on_a_terminal_only(self):
         self.write("a.bin", bytes(1_000_000))
@@ -1054,7 +1052,7 @@ class TerminalTest(CommandLineCase):
             self.assertRegex(shown, r"\r[^\r\n]*\b\d\d? %[^\n]*\r[^\r\n]*\b100 %[^\r\n]*\nu\n$")
             self.assertEqual(self.run_apart(*upload + [server.url]), (0, b"u\n", b""))
 
-    def test_an_error_starts_a_line_of_its_own_after_a_progress_bar_that_stopped(self):
+    def test_an_error_covers_the_progress_of_an_upload_that_stopped(self):
         with open("a.bin", "wb") as file:
             file.truncate(64 << 20)  # more than the sockets hold
 
@@ -1069,7 +1067,7 @@ class TerminalTest(CommandLineCase):
             line = ["storage_upload", "key=a.bin", "file=@a.bin", "--server-url", server.url]
             status, shown = self.run_on_a_terminal(*line)
         self.assertEqual(status, 1)
-        self.assertRegex(shown, r"\naerostack_lite[^\n]*too large[^\n]*\n$")
+        self.assertRegex(shown, r"\b\d %\raerostack_lite[^\n]*too large[^\n]*\n$")
 
 
 if __name__ == "__main__":

@@ -479,6 +479,13 @@ class ABadRequest(RecordingCase):
                 self.assertIn(operation.name, str(error))
                 self.assertIn("body." + name, str(error))
 
+    def test_names_a_number_that_json_cannot_say(self):
+        for value in (math.nan, math.inf, -math.inf, "nan", "1e400"):
+            for field in ("temperature", "top_p"):
+                with self.subTest(field, value=value):
+                    error = self.refused("ai_chat", "ai", messages=[], **{field: value})
+                    self.assertEqual([problem["loc"] for problem in error.errors()], [("body", field)])
+
     def test_tells_all_that_is_wrong_at_once(self):
         error = self.refused("queue_enqueue", "queue", {"delay": "soon", "dataa": {}})
         self.assertEqual(

@@ -3,7 +3,6 @@
 import array
 import asyncio
 import bz2
-import functools
 import gzip
 import io
 import lzma
@@ -84,23 +83,6 @@ class Awaited:
 
     async def read(self, size=-1):
         return b""
-
-
-class AwaitedByAnother:
-    """A file whose read only becomes a coroutine function by what it is made of."""
-
-    def __init__(self, data):
-        self.read = functools.partial(Uploaded(data).read)
-
-
-class AwaitedCallable:
-    """A file whose read is an object that is awaited when it is called."""
-
-    class Read:
-        async def __call__(self, size=-1):
-            return b""
-
-    read = Read()
 
 
 class Upper:
@@ -278,7 +260,5 @@ ONE_WAY = {
 TO_BE_AWAITED = {  # which no worker can read
     "FastAPI's UploadFile": Uploaded,
     "a file of aiofiles": lambda data: Awaited(),
-    "a partial coroutine function": AwaitedByAnother,
-    "an awaitable callable": lambda data: AwaitedCallable(),
     "asyncio.StreamReader": lambda data: asyncio.StreamReader(loop=asyncio.new_event_loop()),
 }

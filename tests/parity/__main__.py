@@ -1,18 +1,27 @@
-"""`python3 -m tests.parity`: run the suite and say how much it compared."""
+"""`python3 -m tests.parity`: compare everything, say how much it was, and write it into README.md."""
 
-import os
 import sys
 import unittest
 
-from tests.parity.beside import COUNT
+from tests import parity
+from tests.parity.table import COUNT, MATTERS, PAGE, SEEN, page
 
 
 def main():
-    here = os.path.dirname(os.path.abspath(__file__))
-    suite = unittest.defaultTestLoader.discover(here, top_level_dir=os.path.dirname(os.path.dirname(here)))
+    suite = parity.files(unittest.defaultTestLoader, "test_parity_*.py")
     result = unittest.TextTestRunner(verbosity=1).run(suite)
-    print("parity: %(cases)d cases, %(differences)d intended differences" % COUNT, flush=True)
-    return 0 if result.wasSuccessful() else 1
+    checks = sum(SEEN.values())
+    print("parity: %d cases, %d checks of %d intended differences" % (COUNT["cases"], checks, len(MATTERS)))
+    unseen = [matter for matter in MATTERS if not SEEN[matter]]
+    if unseen:
+        print("never seen: " + "; ".join(unseen))
+    if result.wasSuccessful() and not result.skipped and not unseen:
+        with open(PAGE, "w", encoding="utf-8", newline="\n") as file:
+            file.write(page(COUNT["cases"], checks))
+        print("written: " + PAGE)
+    else:
+        print("not written: " + PAGE)
+    return 0 if result.wasSuccessful() and not unseen else 1
 
 
 if __name__ == "__main__":

@@ -13,8 +13,7 @@ import warnings
 
 from tests.parity import MISSING, OFFICIAL, OURS, SELF_CHECK
 from tests.parity.recorder import Answer, RecordingServer
-
-COUNT = {"cases": 0, "differences": 0}
+from tests.parity.table import COUNT, MATTERS, SEEN
 
 CREDENTIALS = {"email": "a@b.c", "password": "hunter2"}
 
@@ -234,8 +233,9 @@ class Exchange:
     @property
     def sent(self):
         """The decoded JSON of the one request that arrived."""
-        (request,) = self.requests
-        return json.loads(request.body.decode())
+        if len(self.requests) != 1:
+            raise AssertionError("not one request: %r" % self)
+        return json.loads(self.requests[0].body.decode())
 
     def raised(self, *names, text=""):
         """Whether it failed with a class of one of these names (subclasses too), its text holding `text`."""
@@ -349,13 +349,13 @@ def locations(error):
     """Where a validation error points; nothing for one that does not say."""
     if not hasattr(error, "errors"):
         return None
-    # pydantic adds the members of a union that it tried.
-    return sorted(
-        {
-            tuple(str(step) for step in entry["loc"] if step not in ("Unset", "nullable[str]"))
-            for entry in error.errors()
-        }
-    )
+    return sorted({place(entry["loc"]) for entry in error.errors()}, key=repr)
+
+
+def place(loc):
+    """A place as ours names it: without the members of a union that pydantic tried, a dict's keys by their text."""
+    steps = tuple(step for step in loc if step not in ("Unset", "nullable[str]"))
+    return (*steps[:-2], str(steps[-2]), "[key]") if steps[-1:] == ("[key]",) else steps
 
 
 def quick_contexts():
@@ -447,16 +447,17 @@ class Parity(unittest.TestCase):
             locs = official.error is None or locations(official.error) is not None
             self.assertEqual(official.outcome(locs), ours.outcome(locs), "official != ours\n%r\n%r" % (official, ours))
 
-    def differs(self, name, reason, act, official, ours, twins=True):
-        """An intended difference: both sides do what the reason says.
+    def differs(self, matter, name, act, official, ours, twins=True):
+        """An intended difference, under its name in the table: both sides do what the table says.
 
         `act` is a Case (run both ways) or a function of a Side; the two others are predicates of the Exchange.
         """
-        COUNT["differences"] += 1
+        self.assertIn(matter, MATTERS)
+        SEEN[matter] += 1
         for twin in (False, True) if isinstance(act, Case) and twins else (False,):
             for side, holds in ((self.official, official), (self.ours, ours)):
                 if side is self.ours and SELF_CHECK:
                     continue
-                with self.subTest(difference=name, side=side.package.__name__, twin=twin):
+                with self.subTest(difference=matter, case=name, side=side.package.__name__, twin=twin):
                     exchange = side.run(act, twin) if isinstance(act, Case) else side.act(act, side)
-                    self.assertTrue(holds(exchange), "%s\n%r" % (reason, exchange))
+                    self.assertTrue(holds(exchange), repr(exchange))

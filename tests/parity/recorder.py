@@ -17,7 +17,10 @@ REASONS = {
 
 
 class Answer:
-    """One scripted answer; `raw` goes out as it stands, and the connection ends after it."""
+    """One scripted answer; `raw` goes out as it stands, and the connection ends after it.
+
+    `then` is what follows: keep the connection, close or reset it. wait answers nothing; early does not await the body.
+    """
 
     def __init__(self, status=200, body=b"", content_type="application/json", headers=(), raw=None, then="keep"):
         self.then = then
@@ -145,22 +148,31 @@ class RecordingServer:
             accepted.close()
 
     def _exchange(self, connection, stream, number):
-        recorded = self._read(stream, number)
-        if recorded is None:
+        head = self._read_head(stream)
+        if head is None:
             return False
         with self._lock:
-            self.requests.append(recorded)
-            answer = self._script.pop(0) if len(self._script) > 1 else self._script[0]
+            script, requests = self._script, self.requests
+            early = script[0].then == "early"
+        if early:
+            connection.sendall(script[0].wire)
+        body, framing = self._read_body(stream, dict(head[2]))
+        if body is None:
+            return False
+        with self._lock:
+            requests.append(Recorded(*head, body, framing, number))
+            answer = script.pop(0) if len(script) > 1 else script[0]
         if answer.then == "wait":
             stream.read(1)
         elif answer.then == "reset":
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        else:
+        elif not early:
             connection.sendall(answer.wire)
-        return answer.then == "keep"
+        return answer.then in ("keep", "early")
 
     @staticmethod
-    def _read(stream, number):
+    def _read_head(stream):
+        """Method, target and headers; None if the client left."""
         line = stream.readline().decode("latin-1").split()
         if len(line) != 3:
             return None
@@ -170,18 +182,19 @@ class RecordingServer:
                 return None
             name, _, value = field.decode("latin-1").partition(":")
             headers.append((name.strip().lower(), value.strip()))
-        fields = dict(headers)
-        if "chunked" in fields.get("transfer-encoding", ""):
-            body, framing = b"", "chunked"
-            while True:
-                size = int(stream.readline(), 16)
-                body += stream.read(size)
-                stream.readline()
-                if not size:
-                    break
-        else:
-            framing, length = "length", int(fields.get("content-length", 0))
+        return line[0], line[1], headers
+
+    @staticmethod
+    def _read_body(stream, headers):
+        """The body and its framing; None for a body if the client left."""
+        if "chunked" not in headers.get("transfer-encoding", ""):
+            length = int(headers.get("content-length", 0))
             body = stream.read(length)
-            if len(body) < length:
-                return None
-        return Recorded(line[0], line[1], headers, body, framing, number)
+            return (body if len(body) == length else None), "length"
+        blocks = []
+        while True:
+            size = int(stream.readline(), 16)
+            blocks.append(stream.read(size))
+            stream.readline()
+            if not size:
+                return b"".join(blocks), "chunked"

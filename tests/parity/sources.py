@@ -28,6 +28,13 @@ class Reader:
         return self._rest.read(size)
 
 
+class AwaitedReader:
+    """An object whose read() is a coroutine function, such as FastAPI's UploadFile."""
+
+    async def read(self, size=-1):
+        return b""
+
+
 def one_way(data, on_read=lambda: None):
     """A BufferedReader that can be read once, and says when it is read."""
     return io.BufferedReader(_OneWay(data, on_read))

@@ -6,14 +6,13 @@ import logging
 import socket
 import threading
 import unittest
-import unittest.mock
+import urllib.request
 
-from tests.parity.beside import OPERATIONS, Case, Own, Parity, good
+from tests.parity.beside import FOUND, OPERATIONS, Case, Own, Parity, good
 from tests.parity.recorder import SILENCE, Answer
 from tests.parity.sources import one_way
 
 REQUEST = {"key": "k"}
-FOUND = good("cache.cache_get")
 
 
 class Reply:
@@ -514,35 +513,35 @@ class OnPurpose(Logged):
         answer = Answer(200, {"token": "tok3n"}, headers=[("Set-Cookie", "session=c00kie")])
         for secret in ("t0p-s3cret", "hunter2", "tok3n", "c00kie"):
             self.differs(
-                "log of " + secret,
-                "debug logs are pasted into tickets",
-                lambda side: "\n".join(line for line in self.lines(side.package, [answer])),
+                "debug log",
+                secret,
+                lambda side: "\n".join(self.lines(side.package, [answer])),
                 lambda exchange: secret in exchange.value,
-                lambda exchange: secret not in exchange.value,
+                lambda exchange: exchange.value and secret not in exchange.value,
             )
 
-    def test_an_unfollowed_redirect_says_where_to(self):
+    def test_an_unfollowed_redirect_of_a_foreign_client_says_where_to(self):
         def call(side):
             sdk, _, _ = fakes(side.package, Reply(301, "", "", location="/v1/moved"))
             return sdk.cache.cache_get(request=REQUEST)
 
         self.differs(
-            "target of a redirect",
-            "the target is what one asks next",
+            "301, 302, 303",
+            "not followed by a client of one's own",
             call,
             lambda exchange: exchange.raised("SDKError") and "moved" not in exchange.error.message,
-            lambda exchange: exchange.raised("SDKError", text="Unexpected response received, a redirect to /v1/moved"),
+            lambda exchange: exchange.raised("SDKError", text="/v1/moved"),
         )
 
-    def test_a_foreign_clients_own_time_out_stands(self):
+    def test_a_foreign_clients_own_timeout_stands(self):
         def built(side):
             sdk, client, _ = fakes(side.package, Reply())
             sdk.cache.cache_get(request=REQUEST)
             return client.built[0][2]
 
         self.differs(
-            "no timeout handed over",
-            "None would switch the client's own off",
+            "your own client's timeout",
+            "of a fake",
             built,
             lambda exchange: exchange.value.get("timeout", 0) is None,
             lambda exchange: "timeout" not in exchange.value,
@@ -555,8 +554,8 @@ class OnPurpose(Logged):
             return client.built[0][2]
 
         self.differs(
-            "an upload's content",
-            "no client needs to know multipart",
+            "a client of your own is given",
+            "a fake",
             built,
             lambda exchange: (
                 exchange.value["data"] == {"key": "k"} and exchange.value["files"] == [("file", ("a", b"x"))]
@@ -571,57 +570,66 @@ class OnPurpose(Logged):
             return sdk.cache.cache_get(request=REQUEST)
 
         self.differs(
-            "after close",
-            "an AttributeError of None tells nobody what happened",
+            "a call after `close`",
+            "after with",
             call,
             lambda exchange: exchange.raised("AttributeError"),
-            lambda exchange: "closed" in str(exchange.error),
+            lambda exchange: exchange.raised("ClosedError", text="closed"),
         )
 
     def test_one_sdk_lives_through_many_event_loops(self):
         def call(side):
             self.server.play([FOUND])
             sdk = side.sdk({}, fresh=True)
-            for _ in range(3):
-                asyncio.run(sdk.cache.cache_get_async(request=REQUEST))
-            return "three loops"
+            return [asyncio.run(sdk.cache.cache_get_async(request=REQUEST)).exists for _ in range(3)]
 
         self.differs(
-            "event loops",
-            "notebooks, Lambda and tests run many",
+            "a second `asyncio.run`",
+            "three of them",
             call,
             lambda exchange: exchange.raised("RuntimeError", text="closed"),
-            lambda exchange: exchange.value == "three loops",
+            lambda exchange: exchange.value == [True] * 3,
         )
 
-    def test_there_is_a_default_time_out(self):
-        def official(side):
-            import httpx
-
-            def handler(request):
-                limits.append(request.extensions["timeout"])
-                return httpx.Response(200, json={})
-
-            limits = []
-            with httpx.Client(transport=httpx.MockTransport(handler)) as client:
-                side.package.SDK("key", client=client).cache.cache_get(request=REQUEST)
-            return set(limits[0].values())
-
-        def ours(side):
-            self.server.play([SILENCE])
-            with unittest.mock.patch.object(side.package, "_DEFAULT_TIMEOUT_MS", 60):
-                return side.sdk({}).cache.cache_get(request=REQUEST)
+    def test_there_is_a_default_timeout(self):
+        def seconds(side):
+            return self.timeout_of_httpx(side) if side is self.official else self.timeout_of_a_handler(side)
 
         self.differs(
             "default timeout",
-            "a silent server must not hang a program for ever",
-            lambda side: (official if side is self.official else ours)(side),
-            lambda exchange: exchange.value == {None},
-            lambda exchange: exchange.raised("TimeoutException"),
+            "what the transport is given",
+            seconds,
+            lambda exchange: exchange.value is None,
+            lambda exchange: exchange.value == 60,
         )
 
-    def test_an_awaited_upload_reads_in_a_thread_of_its_own(self):
-        def readers(side):
+    def timeout_of_httpx(self, side):
+        import httpx
+
+        given = []
+
+        def handler(request):
+            given.append(request.extensions["timeout"]["read"])
+            return httpx.Response(200, json={})
+
+        with httpx.Client(transport=httpx.MockTransport(handler)) as client:
+            side.package.SDK("key", client=client).cache.cache_get(request=REQUEST)
+        return given[0]
+
+    def timeout_of_a_handler(self, side):
+        class Watch(urllib.request.BaseHandler):
+            def http_request(self, request):
+                given.append(request.timeout)
+                return request
+
+        given = []
+        with side.package.HttpClient(handlers=[Watch()]) as client:
+            self.server.play([FOUND])
+            side.package.SDK("key", server_url=self.server.origin, client=client).cache.cache_get(request=REQUEST)
+        return given[0]
+
+    def test_an_awaited_upload_is_not_read_on_the_event_loop(self):
+        def on_the_loop(side):
             seen = set()
             source = one_way(b"slow disk", lambda: seen.add(threading.current_thread()))
             self.loop.run_until_complete(
@@ -632,12 +640,38 @@ class OnPurpose(Logged):
             return threading.current_thread() in seen
 
         self.differs(
-            "slow disk",
-            "a slow disk must not hold the event loop",
-            readers,
+            "an awaited upload's file",
+            "of a slow disk",
+            on_the_loop,
             lambda exchange: exchange.value is True,
             lambda exchange: exchange.value is False,
         )
+
+    def test_the_configuration_is_read_only(self):
+        def change(side):
+            configuration = side.package.SDK("key").sdk_configuration
+            configuration.client = kept = Fake()
+            return configuration.client is kept
+
+        self.differs(
+            "`sdk_configuration.client`",
+            "a fake",
+            change,
+            lambda exchange: exchange.value is True,
+            lambda exchange: exchange.raised("AttributeError"),
+        )
+
+    def test_our_client_is_a_class(self):
+        import httpx
+
+        with httpx.Client() as client:
+            self.differs(
+                "`isinstance(client, HttpClient)`",
+                "of httpx's",
+                lambda side: isinstance(client, side.package.HttpClient),
+                lambda exchange: exchange.value is True,
+                lambda exchange: exchange.value is False,
+            )
 
 
 if __name__ == "__main__":

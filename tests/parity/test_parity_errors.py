@@ -6,7 +6,7 @@ import socket
 import unittest
 
 from tests.parity.beside import OPERATIONS, Case, Parity
-from tests.parity.recorder import CLOSED, RESET, Answer
+from tests.parity.recorder import CLOSED, RESET, SILENCE, Answer
 
 CODES = (
     "AUTH_INVALID_KEY",
@@ -278,8 +278,8 @@ class TheErrorItself(Parity):
         )
 
 
-class NoAnswer(Parity):
-    def test_no_usable_answer(self):
+class NoResponse(Parity):
+    def test_no_usable_response(self):
         for name, answer in (
             ("closed without a byte", CLOSED),
             ("garbage", Answer(raw=b"SSH-2.0-OpenSSH\r\n\r\n")),
@@ -315,8 +315,8 @@ class NoAnswer(Parity):
 class OnPurpose(Parity):
     def test_an_unknown_code_stays_an_error_response(self):
         self.differs(
-            "unknown code",
-            "a new code is no broken answer",
+            "an undocumented error code",
+            "NEW_ONE",
             query("", Answer(400, dict(FAILURE, code="NEW_ONE"))),
             lambda exchange: exchange.raised("ResponseValidationError"),
             lambda exchange: (
@@ -339,58 +339,79 @@ class OnPurpose(Parity):
             '{"code":"INTERNAL_ERROR","message":"m","details":[]}',
         ):
             self.differs(
-                "odd body %r" % body,
-                "the API said no, whatever its words",
+                "an error body of another shape",
+                repr(body),
                 query("", Answer(500, body)),
                 lambda exchange: exchange.raised("ResponseValidationError"),
                 lambda exchange: exchange.raised("SDKError", text="API error occurred: Status 500. Body: "),
             )
 
+    def test_a_nested_error_body_is_read(self):
+        self.differs(
+            "an error body nested in `error`",
+            "of a documented status",
+            query("", Answer(400, {"error": FAILURE})),
+            lambda exchange: exchange.raised("ResponseValidationError"),
+            lambda exchange: (
+                exchange.raised("ErrorResponse")
+                and str(exchange.error) == "no key given"
+                and exchange.error.data == exchange.side.package.errors.ErrorResponseData(**FAILURE)
+            ),
+        )
+
     def test_every_error_has_data(self):
-        self.differs(
-            "data",
-            "the official README lists it",
-            lookup("", Answer(404, "x", "text/plain")),
-            lambda exchange: not hasattr(exchange.error, "data"),
-            lambda exchange: exchange.error.data is None,
-        )
-        self.differs(
-            "data of an undocumented status",
-            "the API's error shape is the same everywhere",
-            lookup("", Answer(429, FAILURE)),
-            lambda exchange: not hasattr(exchange.error, "data"),
-            lambda exchange: exchange.error.data.code == "VALIDATION_ERROR",
-        )
+        for name, answer, code in (
+            ("none", Answer(404, "x", "text/plain"), None),
+            ("of an undocumented status", Answer(429, FAILURE), "VALIDATION_ERROR"),
+            ("nested, of an undocumented status", Answer(429, {"error": FAILURE}), "VALIDATION_ERROR"),
+        ):
+            self.differs(
+                "`.data`",
+                name,
+                lookup("", answer),
+                lambda exchange: exchange.raised("SDKError") and not hasattr(exchange.error, "data"),
+                lambda exchange: exchange.raised("SDKError") and getattr(exchange.error.data, "code", None) == code,
+            )
 
     def test_control_characters_of_the_server_are_escaped_in_messages(self):
         self.differs(
-            "escape sequence",
-            "a server must not drive the caller's terminal",
+            "control characters of the server in messages",
+            "an escape sequence",
             lookup("", Answer(404, "\x1b[2J", "text/plain")),
             lambda exchange: exchange.error.message.endswith("\x1b[2J"),
             lambda exchange: exchange.error.message.endswith("Body: \\x1b[2J") and exchange.error.body == "\x1b[2J",
         )
 
     def test_every_error_tells_its_attempts_and_its_request_id(self):
-        self.differs(
-            "attempts and id",
-            "what a bug report needs",
-            lookup("", Answer(404, "x", "text/plain")),
-            lambda exchange: not hasattr(exchange.error, "attempts"),
-            lambda exchange: (
-                exchange.error.attempts == 1
-                and exchange.error.request_id == exchange.requests[0].values("x-request-id")[0]
-            ),
-        )
+        for name, answer, processed in (
+            ("of a response", Answer(404, "x", "text/plain", [("Retry-After", "7")]), False),
+            ("of a lost connection", RESET, True),
+        ):
+            self.differs(
+                "`.attempts`, `.request_id`, `.retry_after`, `.maybe_processed`",
+                name,
+                lookup("", answer, fresh=True),
+                lambda exchange: not hasattr(exchange.error, "attempts") and not hasattr(exchange.error, "request_id"),
+                lambda exchange: (
+                    exchange.error.attempts == 1
+                    and exchange.error.request_id == exchange.requests[0].values("x-request-id")[0]
+                    and exchange.error.retry_after == (None if answer is RESET else 7)
+                    and exchange.error.maybe_processed is processed
+                ),
+            )
 
-    def test_a_lost_connection_is_also_the_builtin_a_caller_expects(self):
-        self.differs(
-            "builtin",
-            "`except ConnectionError` needs no import",
-            lookup("", RESET, fresh=True),
-            lambda exchange: not isinstance(exchange.error, ConnectionError),
-            lambda exchange: isinstance(exchange.error, ConnectionError),
-        )
+    def test_transport_errors_are_also_the_builtins_that_callers_expect(self):
+        for name, answer, options, kind in (
+            ("a lost connection", RESET, {}, ConnectionError),
+            ("a timeout", SILENCE, {"timeout_ms": 80}, TimeoutError),
+        ):
+            self.differs(
+                "transport errors",
+                name,
+                Case("", "cache.cache_get", {"key": "k"}, answer, fresh=True, **options),
+                lambda exchange: exchange.raised("RequestError") and not isinstance(exchange.error, kind),
+                lambda exchange: exchange.raised("RequestError") and isinstance(exchange.error, kind),
+            )
 
 
 if __name__ == "__main__":

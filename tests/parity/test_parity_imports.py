@@ -11,7 +11,7 @@ import tempfile
 import unittest
 
 from tests.parity import OURS, SELF_CHECK
-from tests.parity.beside import COUNT
+from tests.parity.table import COUNT
 
 # module -> where its file lies
 PLACES = {
@@ -37,6 +37,9 @@ PROGRAMS = [
     "import {name} as a; from {name}.errors import SDKError; assert SDKError is a.errors.SDKError",
     "import {name} as a; from {name}.models import Role; assert Role is a.models.Role",
     "import importlib; assert importlib.import_module('{name}.errors').SDKError",
+    "import importlib.util, {name}; assert importlib.util.find_spec('{name}.models')",
+    "import {name}.sdk; assert {name}.sdk.SDK is {name}.SDK",
+    "from {name}.sdkconfiguration import SDKConfiguration; from {name}.cache import Cache; from {name}.ai import Ai",
     "import sys, {name}; had = set(sys.modules); import {name}.models, {name}.errors, {name}.utils; "
     "assert all(name.startswith('{name}') for name in set(sys.modules) - had)",
     "import pickle; from {name} import models; user = models.User(id='u')\n"
@@ -146,7 +149,9 @@ reveal_type(sdk.queue.queue_enqueue(type="t", data={{"a": 1}}, delay=5).job_id) 
 reveal_type(sdk.services.services_invoke(service_name="s", data={{}}))  # ServicesInvokeResponseBody
 reveal_type(sdk.ai.ai_chat(request={{"messages": [{{"role": models.Role.USER}}]}}).response)  # str, None
 reveal_type(sdk.ai.ai_chat(request=models.AiChatRequestBody(messages=[models.Messages()])))  # AiChatResponseBody
-reveal_type(sdk.storage.storage_upload(request={{"key": "k", "file": {{"file_name": "a"}}}}).url)  # str, None
+reveal_type(sdk.storage.storage_upload({{"key": "k", "file": {{"file_name": "a", "content": b"x"}}}}).url)  # str, None
+reveal_type(sdk.ai.ai_chat(messages=[{{"role": "tool", "name": "ada"}}], temperature=0.5))  # AiChatResponseBody
+reveal_type(sdk.ai.ai_chat(request={{"messages": [], "max_tokens": 9, "top_p": 1}}))  # AiChatResponseBody
 reveal_type(models.Role("user"))  # Role
 reveal_type(models.User(name=None).id)  # str, None
 
@@ -160,6 +165,11 @@ async def main() -> None:
     async with SDK("key") as inside:
         reveal_type(inside)  # SDK
     await sdk.cache.cache_get_async(kee="k")  # refused
+    await sdk.cache.cache_get_async(key=5)  # refused
+    await sdk.cache.cache_get_async()  # refused
+    await sdk.cache.cache_set_async(key="k")  # refused
+    await sdk.cache.cache_get_async(request={{}})  # refused
+    await sdk.cache.cache_get_async(request={{"key": "k"}}, key="k")  # refused
 
 
 try:
@@ -176,6 +186,10 @@ except errors.SDKBaseError as failed:
 except errors.TimeoutException as late:
     reveal_type(late)  # TimeoutException
 
+sdk.cache.cache_get()  # refused
+sdk.cache.cache_set(key="k")  # refused
+sdk.cache.cache_get(request={{}})  # refused
+sdk.cache.cache_get(request={{"key": "k"}}, key="k")  # refused
 sdk.cache.cache_get(request={{"kee": "k"}})  # refused
 sdk.cache.cache_get(request={{"key": 5}})  # refused
 sdk.cache.cache_get(request={{"key": "k", "ttl": 5}})  # refused

@@ -29,6 +29,17 @@ class Stranger:
     key = "k"
 
 
+def is_read_alike(value):
+    """Whether it is not one of the numbers that ours refuses on purpose (OnPurpose has them)."""
+    if isinstance(value, bytes):
+        return False
+    return (
+        not isinstance(value, str)
+        or bool(re.fullmatch("-?[0-9]+", value))
+        or not re.fullmatch(r"\s*[+-]?[0-9_-]*(\.0*)?\s*", value)
+    )
+
+
 def without(request, name):
     return {field: value for field, value in request.items() if field != name}
 
@@ -59,6 +70,12 @@ class TheWholeRequest(Parity):
             for name in smallest:
                 self.same(Case("without " + name, operation, without(smallest, name)))
 
+    def test_errors_are_counted(self):
+        self.same_value(
+            "two missing fields",
+            lambda package: self.side(package).run(Case("", "authentication.auth_signin", {})).error.error_count(),
+        )
+
     def test_the_wire_name_wins_when_both_names_are_given(self):
         self.same(
             Case("both names", "services.services_invoke", {"service_name": "own", "serviceName": "wire", "data": {}}),
@@ -83,10 +100,10 @@ class TextFields(Parity):
         for value in (1, True, None, 1.5, decimal.Decimal("1"), [], {}, b"\xff", dt.date(2024, 1, 2), object):
             self.same(
                 Case(repr(value), "cache.cache_get", {"key": value}),
-                Case(repr(value), "ai.ai_chat", {"messages": [{"content": "ok"}, {"content": value}]})
-                if value is not None
-                else Case("sql None", "database.db_query", {"sql": None}),
+                Case(repr(value), "database.db_query", {"sql": value}),
             )
+            if value not in (None, []):  # no content, and a list of no parts
+                self.same(Case(repr(value), "ai.ai_chat", {"messages": [{"content": "ok"}, {"content": value}]}))
 
 
 class NumberFields(Parity):
@@ -100,20 +117,11 @@ class NumberFields(Parity):
             5.0,
             -0.0,
             2.0**62,
-            decimal.Decimal("5"),
-            decimal.Decimal("5.0"),
-            fractions.Fraction(10, 2),
             Level.TWO,
             Indexed(),
-            b"5",
             "5",
-            " 5 ",
-            "+5",
             "-5",
             "05",
-            "5.0",
-            "5.000",
-            "1_000",
             "9" * 400,
             "-0",
         ):
@@ -142,6 +150,7 @@ class NumberFields(Parity):
             dt.timedelta(1),
             1j,
             b"\xff",
+            bytearray(b"5"),
             decimal.Decimal("5.5"),
             decimal.Decimal("NaN"),
             fractions.Fraction(1, 3),
@@ -266,13 +275,13 @@ class Messages(Parity):
         )
         self.same_for_any(
             "any job",
-            request({"type": anything}, data=anything, delay=anything),
+            request({"type": anything}, data=anything, delay=anything.filter(is_read_alike)),
             lambda drawn: Case("", "queue.queue_enqueue", drawn),
             examples=150,
         )
         self.same_for_any(
             "any number text",
-            st.text("0123456789+-_. e\t", max_size=6).filter(lambda text: not re.match(r"\s*[+-]?0[0_]*[-_]", text)),
+            st.text("0123456789+-_. e\t", max_size=6).filter(is_read_alike),
             lambda drawn: Case("", "cache.cache_set", {"key": "k", "value": 0, "ttl": drawn}),
             examples=200,
         )
@@ -282,8 +291,8 @@ class OnPurpose(Parity):
     def test_any_text_passes_for_a_role(self):
         for role in ("USER", "tool", ""):
             self.differs(
-                "role %r" % role,
-                "a role unknown to us is the server's to judge",
+                "`role`",
+                repr(role),
                 Case("", "ai.ai_chat", {"messages": [{"role": role}]}),
                 lambda exchange: exchange.refused("role"),
                 lambda exchange: exchange.sent == {"messages": [{"role": role}]},
@@ -291,27 +300,46 @@ class OnPurpose(Parity):
 
     def test_a_number_is_no_text(self):
         self.differs(
-            "IntEnum as a text",
-            "any other number is refused",
+            "an IntEnum for a text",
+            "as a key",
             Case("", "cache.cache_get", {"key": Level.TWO}),
             lambda exchange: exchange.sent == {"key": "2"},
             lambda exchange: exchange.refused("key"),
         )
 
-    def test_a_minus_inside_is_no_number(self):
-        for text, misread in (("0-5", -5), ("000-1", -1), ("0__5", 5)):
+    def test_a_text_that_only_python_or_pydantic_reads_is_no_number(self):
+        for text, read in (
+            ("1_000", 1000),
+            (" 5 ", 5),
+            ("+5", 5),
+            ("5.0", 5),
+            ("1_0.00", 10),
+            ("0-5", -5),
+            ("000-1", -1),
+            ("0__5", 5),
+        ):
             self.differs(
-                "number %r" % text,
-                "pydantic reads on after leading zeros",
+                '`"1_000"`, `" 5 "`, `"+5"`, `"5.0"` and the like for a whole number',
+                "%r in a request" % text,
                 Case("", "cache.cache_set", {"key": "k", "value": 1, "ttl": text}),
-                lambda exchange: exchange.sent["ttl"] == misread,
+                lambda exchange: exchange.sent["ttl"] == read,
+                lambda exchange: exchange.refused("ttl"),
+            )
+
+    def test_what_no_json_api_calls_a_number_is_none(self):
+        for value in (decimal.Decimal("5"), decimal.Decimal("5.0"), fractions.Fraction(10, 2), b"5"):
+            self.differs(
+                "a Decimal, a Fraction or bytes for a whole number",
+                repr(value),
+                Case("", "cache.cache_set", {"key": "k", "value": 1, "ttl": value}),
+                lambda exchange: exchange.sent["ttl"] == 5,
                 lambda exchange: exchange.refused("ttl"),
             )
 
     def test_the_upload_refuses_a_foreign_model(self):
         self.differs(
-            "upload of a foreign model",
-            "an empty POST must not pass for an upload",
+            "`storage_upload` with another operation's model",
+            "of cache_get",
             Case("", "storage.storage_upload", Own(lambda package: package.models.CacheGetRequestBody(key="k"))),
             lambda exchange: exchange.error is None and exchange.requests[0].body == b"",
             lambda exchange: exchange.refused(),
@@ -328,28 +356,35 @@ class OnPurpose(Parity):
             return Case("", "cache.cache_set", Own(build))
 
         self.differs(
-            "bad ttl",
-            "what is wrong at birth is wrong later",
+            "a model changed after it was made",
+            "a bad ttl",
             changed(ttl="abc"),
             lambda exchange: exchange.sent["ttl"] == "abc",
             lambda exchange: exchange.refused("ttl"),
         )
         self.differs(
+            "a model changed after it was made",
             "no key",
-            "a required field stays required",
             changed(key=None),
             lambda exchange: exchange.error is None,
             lambda exchange: exchange.refused("key"),
         )
 
     def test_a_refusal_does_not_quote_secrets(self):
-        request = {"email": "a@b.c", "password": ["hunter2"]}
+        signin = Case("", "authentication.auth_signin", {"email": "a@b.c", "password": ["hunter2"]})
         self.differs(
-            "password in a refusal",
-            "logs are read by others",
-            Case("", "authentication.auth_signin", request),
+            "error texts",
+            "a refused password",
+            signin,
             lambda exchange: exchange.refused("hunter2"),
             lambda exchange: exchange.refused("password") and "hunter2" not in str(exchange.error),
+        )
+        self.differs(
+            "`ValidationError.errors()`",
+            "a refused password",
+            signin,
+            lambda exchange: exchange.error.errors()[0]["input"] == ["hunter2"],
+            lambda exchange: "hunter2" not in repr(exchange.error.errors()),
         )
 
 

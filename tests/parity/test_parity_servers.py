@@ -3,6 +3,7 @@
 import contextlib
 import gzip
 import importlib.util
+import math
 import os
 import socket
 import ssl
@@ -11,6 +12,7 @@ import threading
 import unittest
 import zlib
 
+from tests.parity import OFFICIAL
 from tests.parity.beside import FOUND, Case, Own, Parity, good, lookup
 from tests.parity.recorder import SILENCE, Answer, RecordingServer
 
@@ -29,9 +31,9 @@ PROXIES = (
 
 @contextlib.contextmanager
 def environment(**values):
-    """These variables, and none of the proxies'."""
+    """These variables, and none that say where to go or whom to trust."""
     kept = dict(os.environ)
-    for name in PROXIES:
+    for name in (*PROXIES, "AEROSTACK_SERVER_URL", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR"):
         os.environ.pop(name, None)
     os.environ.update(values)
     try:
@@ -271,21 +273,54 @@ class Coding(Parity):
     BODY = b'{"exists":true,"value":"' + b"x" * 1000 + b'"}'
 
     def test_compressed_answers(self):
-        raw = zlib.compressobj(wbits=-15)
-        for name, body in (
+        for coding, body in (
             ("gzip", gzip.compress(self.BODY)),
             ("GZIP", gzip.compress(self.BODY)),
-            ("deflate", zlib.compress(self.BODY)),
-            ("deflate ", raw.compress(self.BODY) + raw.flush()),
+            ("gzip, identity", gzip.compress(self.BODY)),
+            ("identity, gzip", gzip.compress(self.BODY)),
+            ("gzip, gzip", gzip.compress(gzip.compress(self.BODY))),
             ("identity", self.BODY),
             ("unknown", self.BODY),
         ):
-            self.same(lookup(name, Answer(200, body, headers=[("Content-Encoding", name.strip())])))
+            self.same(self.coded(coding, body))
         self.same(
+            self.coded("gzip", gzip.compress(self.BODY) + b"bytes behind it"),
             lookup("an error", Answer(500, gzip.compress(b"sorry"), "text/plain", [("Content-Encoding", "gzip")])),
-            lookup(
-                "x-gzip is not decoded", Answer(200, gzip.compress(self.BODY), headers=[("Content-Encoding", "x-gzip")])
-            ),
+        )
+
+    def coded(self, coding, body):
+        return lookup(coding, Answer(200, body, headers=[("Content-Encoding", coding)]))
+
+    def test_on_purpose_gzip_alone_is_decoded_and_checked(self):
+        raw = zlib.compressobj(wbits=-15)
+        for name, body in (("zlib", zlib.compress(self.BODY)), ("raw", raw.compress(self.BODY) + raw.flush())):
+            self.differs(
+                "`Content-Encoding: deflate`",
+                name,
+                self.coded("deflate", body),
+                lambda exchange: exchange.value.exists,
+                lambda exchange: exchange.raised("ResponseValidationError"),
+            )
+        self.differs(
+            "`Content-Encoding: x-gzip`",
+            "x-gzip",
+            self.coded("x-gzip", gzip.compress(self.BODY)),
+            lambda exchange: exchange.raised("ResponseValidationError"),
+            lambda exchange: exchange.value.exists,
+        )
+        self.differs(
+            "a gzip body without its end",
+            "eight bytes short",
+            self.coded("gzip", gzip.compress(self.BODY)[:-8]),
+            lambda exchange: exchange.value.exists,
+            lambda exchange: exchange.raised("DecodingError"),
+        )
+        self.differs(
+            "a body compressed more than twice",
+            "three times",
+            self.coded("gzip, gzip, gzip", gzip.compress(gzip.compress(gzip.compress(self.BODY)))),
+            lambda exchange: exchange.value.exists,
+            lambda exchange: exchange.raised("DecodingError", "ResponseValidationError"),
         )
 
     def test_framings(self):
@@ -329,6 +364,26 @@ class Proxies(Parity):
         self.through("under CGI", "$ORIGIN/v1", {"HTTP_PROXY": "http://127.0.0.1:1", "REQUEST_METHOD": "GET"})
         self.through("a failing proxy", variables={"http_proxy": "http://$"}, answers=Answer(502, "bad", "text/plain"))
 
+    def test_a_proxy_that_cannot_be_reached(self):
+        with socket.socket() as unused:
+            unused.bind(("127.0.0.1", 0))
+            proxy = "http://127.0.0.1:%d" % unused.getsockname()[1]
+            self.through("for http", variables={"http_proxy": proxy})
+            self.through("for https", "https://api.example/v1", {"https_proxy": proxy})
+
+    def test_a_proxy_that_refuses_the_tunnel(self):
+        for status in (403, 407, 502):
+
+            def outcome(package):
+                with environment(https_proxy=self.server.origin):
+                    case = lookup(
+                        "", Answer(status, "no", "text/plain"), fresh=True, sdk={"server_url": "https://api.example/v1"}
+                    )
+                    exchange = self.side(package).run(case)
+                    return [(request.method, request.target) for request in exchange.requests], exchange.outcome()
+
+            self.same_value("CONNECT: %d" % status, outcome)
+
 
 @unittest.skipUnless(importlib.util.find_spec("trustme"), "needs trustme")
 class Tls(Parity):
@@ -361,6 +416,18 @@ class Tls(Parity):
         self.assertEqual(self.calls("for another host", wrong, {"SSL_CERT_FILE": wrong_path}), 0)
         self.assertEqual(self.calls("of another authority", right, {"SSL_CERT_FILE": wrong_path}), 0)
 
+    def test_on_purpose_requests_own_variable_counts(self):
+        server, path = self.serve("127.0.0.1")
+        server.play([FOUND])
+        with environment(REQUESTS_CA_BUNDLE=path):
+            self.differs(
+                "trusted authorities",
+                "REQUESTS_CA_BUNDLE",
+                lookup("", fresh=True, server_url=server.origin),
+                lambda exchange: exchange.raised("ConnectError"),
+                lambda exchange: exchange.value.exists,
+            )
+
 
 class TimeOuts(Parity):
     def test_a_silent_server(self):
@@ -382,52 +449,53 @@ class TimeOuts(Parity):
 
 class OnPurpose(Parity):
     def test_a_bad_server_url_is_refused(self):
-        for url in ("no-scheme/v1", "ftp://127.0.0.1/v1", "file:///etc/passwd", "http://", "$ORIGIN/v1\r\nX: 1"):
+        for url in (
+            "no-scheme/v1",
+            "ftp://127.0.0.1/v1",
+            "file:///etc/passwd",
+            "http://",
+            "$ORIGIN/v1\r\nX: 1",
+            "http://127.0.0.1:99999/v1",
+        ):
             self.differs(
-                "client url %r" % url,
-                "refused when the SDK is made, not at the first call",
+                "a bad server URL",
+                "of the client: %r" % url,
                 lambda side: side.package.SDK("key", server_url=side.own(url)),
                 lambda exchange: exchange.error is None,
                 lambda exchange: exchange.refused(),
             )
             self.differs(
-                "call url %r" % url,
-                "a ValueError: nothing was asked of any server",
+                "a bad server URL",
+                "of a call: %r" % url,
                 lookup("", server_url=url),
                 lambda exchange: exchange.error is not None and not exchange.requests,
                 lambda exchange: exchange.refused(),
             )
-        for url in ("$ORIGIN/v1?a=b", "$ORIGIN/v1#f"):
-            self.differs(
-                "client url %r" % url,
-                "the path must not be swallowed",
-                lookup("", sdk={"server_url": url}),
-                lambda exchange: exchange.requests[0].target.partition("?")[0] == "/v1",
-                lambda exchange: exchange.refused(),
-            )
-            self.differs(
-                "call url %r" % url,
-                "the path must not be swallowed",
-                lookup("", server_url=url),
-                lambda exchange: exchange.requests[0].target.partition("?")[0] == "/v1",
-                lambda exchange: exchange.refused(),
-            )
         self.differs(
-            "port 99999",
-            "there is no such port",
-            lambda side: side.package.SDK("key", server_url="http://127.0.0.1:99999/v1"),
-            lambda exchange: exchange.error is None,
-            lambda exchange: exchange.refused(),
+            "a bad server URL",
+            "of a call: empty",
+            lookup("", server_url=""),
+            lambda exchange: exchange.raised("UnsupportedProtocol"),
+            lambda exchange: exchange.refused("server_url"),
         )
+        for url in ("$ORIGIN/v1?a=b", "$ORIGIN/v1#f"):
+            for name, options in (("client", {"sdk": {"server_url": url}}), ("call", {"server_url": url})):
+                self.differs(
+                    "a query or fragment in the server URL",
+                    "of the %s: %s" % (name, url),
+                    lookup("", **options),
+                    lambda exchange: exchange.requests[0].target.partition("?")[0] == "/v1",
+                    lambda exchange: exchange.refused(),
+                )
 
     def test_a_negative_index_is_refused(self):
         for index in (-1, -2):
             self.differs(
-                "index %d" % index,
-                "nobody means the last server",
+                "a negative `server_idx`",
+                str(index),
                 lambda side: side.package.SDK("key", server_idx=index),
                 lambda exchange: exchange.error is None,
-                lambda exchange: isinstance(exchange.error, (IndexError, ValueError)),
+                lambda exchange: isinstance(exchange.error, IndexError),
             )
 
     def test_the_key_may_come_from_the_environment(self):
@@ -439,26 +507,36 @@ class OnPurpose(Parity):
                 return self.server.requests[0].values("x-aerostack-key")
 
             self.differs(
-                "AEROSTACK_API_KEY",
-                "the official README's SDK() works",
+                "`api_key_auth`",
+                "from the environment",
                 call,
                 lambda exchange: exchange.refused("api_key_auth"),
                 lambda exchange: exchange.value == ["from-the-environment"],
+            )
+
+    def test_the_server_may_come_from_the_environment(self):
+        with environment(AEROSTACK_SERVER_URL="http://127.0.0.1:1/from-the-environment"):
+            self.differs(
+                "the default server",
+                "from the environment",
+                lambda side: side.package.SDK("key").sdk_configuration.get_server_details()[0],
+                lambda exchange: exchange.value == OFFICIAL.SERVERS[0],
+                lambda exchange: exchange.value == "http://127.0.0.1:1/from-the-environment",
             )
 
     def test_an_empty_key_is_refused(self):
         with environment(AEROSTACK_API_KEY=""):
             for key in ("", "  "):
                 self.differs(
-                    "key %r" % key,
-                    "no server takes it",
+                    "`api_key_auth`",
+                    repr(key),
                     lookup("", sdk={"api_key_auth": key}),
                     lambda exchange: exchange.error is None or not exchange.requests,
                     lambda exchange: exchange.refused(),
                 )
             self.differs(
-                "no key at all",
-                "no server takes it",
+                "`api_key_auth`",
+                "None",
                 lambda side: side.package.SDK(None),
                 lambda exchange: exchange.refused(),
                 lambda exchange: exchange.refused("AEROSTACK_API_KEY"),
@@ -466,48 +544,62 @@ class OnPurpose(Parity):
 
     def test_white_space_around_a_key_is_stripped(self):
         self.differs(
-            "key with a line end",
-            "it was read from a file",
+            "`api_key_auth`",
+            "with a line end",
             lookup("", sdk={"api_key_auth": "a-key\n"}),
             lambda exchange: not exchange.requests and exchange.error is not None,
             lambda exchange: exchange.requests[0].values("x-aerostack-key") == ["a-key"],
         )
 
-    def test_a_bad_key_is_not_quoted(self):
-        self.differs(
-            "key with a line end inside",
-            "errors end in logs",
-            lookup("", sdk={"api_key_auth": "s3c\nret"}),
-            lambda exchange: "s3c" in str(exchange.error),
-            lambda exchange: (
-                exchange.refused() and "s3c" not in str(exchange.error) and "s3c" not in repr(exchange.error)
-            ),
-        )
-
-    def test_a_bad_header_is_not_quoted(self):
-        self.differs(
-            "header with a line end",
-            "errors end in logs",
-            lookup("", http_headers={"X-Token": "s3c\nret"}),
-            lambda exchange: "s3c" in str(exchange.error),
-            lambda exchange: exchange.refused("X-Token") and "s3c" not in str(exchange.error),
-        )
+    def test_what_is_refused_is_not_quoted(self):
+        for name, options in (
+            ("a key with a line end inside", {"sdk": {"api_key_auth": "s3c\nret"}}),
+            ("a header with a line end inside", {"http_headers": {"X-Token": "s3c\nret"}}),
+        ):
+            self.differs(
+                "error texts",
+                name,
+                lookup("", **options),
+                lambda exchange: "s3c" in str(exchange.error),
+                lambda exchange: exchange.refused() and "s3c" not in str(exchange.error) + repr(exchange.error),
+            )
 
     def test_a_header_in_another_case_replaces(self):
         for header in ("x-aerostack-key", "X-AEROSTACK-KEY", "Content-Type", "accept", "User-Agent"):
             self.differs(
-                "override " + header,
-                "one header, one value",
+                "a header given in another case",
+                header,
                 lookup("", http_headers={header: "own"}),
                 lambda exchange: len(exchange.requests[0].values(header.lower())) == 2,
                 lambda exchange: exchange.requests[0].values(header.lower()) == ["own"],
             )
 
+    def test_a_header_has_printable_characters_alone(self):
+        for name, options, sent in (
+            ("a header", {"http_headers": {"X-Own": "a\x01b"}}, "a\x01b"),
+            ("a header in bytes", {"http_headers": {"X-Own": "é".encode()}}, "Ã©"),
+            ("a key", {"sdk": {"api_key_auth": "a\x7fb"}}, "a\x7fb"),
+        ):
+            self.differs(
+                "a header or key with control characters, or in bytes that are not ASCII",
+                name,
+                lookup("", **options),
+                lambda exchange: sent in [value for _, value in exchange.requests[0].headers],
+                lambda exchange: exchange.refused(),
+            )
+        self.differs(
+            "white space around a header's value",
+            "a blank on each side",
+            lookup("", http_headers={"X-Own": " a "}),
+            lambda exchange: exchange.raised("LocalProtocolError") and not exchange.requests,
+            lambda exchange: exchange.requests[0].values("x-own") == ["a"],
+        )
+
     def test_a_write_never_becomes_a_read(self):
         for status in (301, 302, 303):
             self.differs(
-                "%d" % status,
-                "a GET without a body does nothing: it must not pass for done",
+                "301, 302, 303",
+                str(status),
                 Case(
                     "",
                     "cache.cache_set",
@@ -515,12 +607,11 @@ class OnPurpose(Parity):
                     [Answer(status, "", None, [("Location", "/v1/moved")]), good("cache.cache_set")],
                 ),
                 lambda exchange: exchange.error is None and exchange.requests[1].method == "GET",
-                lambda exchange: exchange.raised("SDKError") and len(exchange.requests) == 1,
+                lambda exchange: exchange.raised("SDKError", text="/v1/moved") and len(exchange.requests) == 1,
             )
 
     def test_nothing_of_the_callers_goes_to_another_origin(self):
         with RecordingServer() as other:
-            other.play([good("authentication.auth_signin")])
             for status in (307, 308):
 
                 def asked(side):
@@ -536,15 +627,36 @@ class OnPurpose(Parity):
                     return exchange, list(other.requests)
 
                 self.differs(
-                    "%d to another origin" % status,
-                    "the key and the password are for one origin",
+                    "a redirect to another origin",
+                    str(status),
                     asked,
                     lambda exchange: (
                         b"hunter2" in exchange.value[1][0].body
                         and exchange.value[1][0].values("x-aerostack-key") == ["key-1"]
                     ),
-                    lambda exchange: exchange.value[0].raised("AerostackError") and not exchange.value[1],
+                    lambda exchange: (
+                        exchange.value[0].raised("SDKError", text=other.origin + "/v1") and not exchange.value[1]
+                    ),
                 )
+
+    def test_a_target_that_is_not_http_is_another_origin(self):
+        for target in ("ftp://127.0.0.1/x", "file:///etc/passwd"):
+            self.differs(
+                "a redirect to another origin",
+                target,
+                lookup("", [Answer(307, "", None, [("Location", target)]), FOUND]),
+                lambda exchange: exchange.raised("RequestError"),
+                lambda exchange: exchange.raised("SDKError", text=target) and len(exchange.requests) == 1,
+            )
+
+    def test_redirects_end(self):
+        self.differs(
+            "redirects in a row",
+            "six",
+            lookup("", [Answer(307, "", None, [("Location", "/moved")])] * 6 + [FOUND]),
+            lambda exchange: exchange.value.exists,
+            lambda exchange: exchange.raised("TooManyRedirects"),
+        )
 
     def test_no_cookie_is_kept(self):
         def second(side):
@@ -556,39 +668,33 @@ class OnPurpose(Parity):
 
         self.differs(
             "cookies",
-            "one user's session is not another's",
+            "of the first user in the second call",
             second,
             lambda exchange: exchange.value == ["session=first-user"],
             lambda exchange: exchange.value == [],
         )
 
-    def test_a_redirect_to_nowhere(self):
-        for target in ("ftp://127.0.0.1/x", "file:///etc/passwd"):
+    def test_a_timeout_of_nothing_is_refused(self):
+        for milliseconds in (0, -1, False):
             self.differs(
-                "to " + target,
-                "no handler for it exists, the answer is an answer",
-                lookup("", [Answer(307, "", None, [("Location", target)]), FOUND]),
-                lambda exchange: exchange.raised("RequestError"),
-                lambda exchange: exchange.raised("RequestError", "SDKError") and len(exchange.requests) == 1,
+                "a `timeout_ms` of 0 or less, or a boolean",
+                str(milliseconds),
+                lookup("", timeout_ms=milliseconds, fresh=True),
+                lambda exchange: exchange.error is not None,
+                lambda exchange: exchange.refused("timeout_ms"),
             )
 
-    def test_a_time_out_of_zero_is_refused(self):
+    def test_a_timeout_may_be_infinite(self):
         self.differs(
-            "zero",
-            "it is a mistake, not a network error",
-            lookup("", timeout_ms=0, fresh=True),
-            lambda exchange: exchange.raised("ConnectError", "TimeoutException"),
-            lambda exchange: exchange.refused("timeout_ms"),
-        )
-        self.differs(
-            "negative",
-            "as for zero",
-            lookup("", timeout_ms=-1),
-            lambda exchange: exchange.error is not None,
-            lambda exchange: exchange.refused("timeout_ms"),
+            "`timeout_ms=math.inf`",
+            "of a call",
+            lookup("", timeout_ms=math.inf, fresh=True),
+            lambda exchange: exchange.raised("OverflowError"),
+            lambda exchange: exchange.value.exists,
+            twins=False,
         )
 
-    def test_the_time_out_holds_against_drips(self):
+    def test_the_timeout_holds_against_single_bytes(self):
         stop = threading.Event()
         self.addCleanup(stop.set)
 
@@ -614,8 +720,8 @@ class OnPurpose(Parity):
         self.addCleanup(listener.close)
         threading.Thread(target=drip, args=(listener,), daemon=True).start()
         self.differs(
-            "drips",
-            "100 ms are 100 ms",
+            "`timeout_ms`",
+            "100 ms against a byte every 5 ms",
             lookup("", server_url="http://127.0.0.1:%d" % listener.getsockname()[1], timeout_ms=100),
             lambda exchange: exchange.error is None and exchange.seconds > 0.2,
             lambda exchange: exchange.raised("TimeoutException") and exchange.seconds < 0.4,

@@ -6,9 +6,9 @@ import pathlib
 import tempfile
 import unittest
 
-from tests.parity.beside import Case, Own, Parity
+from tests.parity.beside import Case, Own, Parity, good
 from tests.parity.recorder import Answer
-from tests.parity.sources import Reader, one_way, pipe
+from tests.parity.sources import AwaitedReader, Reader, one_way, pipe
 
 
 def upload(name, content=b"content", file_name="a.bin", key="k", locs=True, answers=None, **more):
@@ -160,6 +160,7 @@ class Contents(Parity):
             ("text file", text),
             ("StringIO", lambda package: io.StringIO("x")),
             ("closed file", closed),
+            ("read() that must be awaited", lambda package: AwaitedReader()),
             ("None", lambda package: None),
             ("number", lambda package: 5),
             ("list", lambda package: [1]),
@@ -234,11 +235,10 @@ class OnPurpose(Parity):
                 ("SpooledTemporaryFile", temporary(tempfile.SpooledTemporaryFile)),
                 ("read() only", lambda package: Reader(data)),
                 ("Path", lambda package: pathlib.Path(path)),
-                ("generator", lambda package: (part for part in (data[:5], data[5:]))),
             ):
                 self.differs(
+                    "`BytesIO` and other binary readers, memoryview, paths",
                     name,
-                    "typed IO[bytes], so it is taken",
                     upload("", Own(content)),
                     lambda exchange: exchange.refused(),
                     lambda exchange: exchange.error is None and exchange.requests[0].parts()[-1][1] == data,
@@ -249,36 +249,39 @@ class OnPurpose(Parity):
             data = opened.read()
             for name, file, expected in (
                 ("bytes", b"short", b"short"),
-                ("path", pathlib.Path(__file__), data),
-                ("open file", opened, data),
+                ("a path", pathlib.Path(__file__), data),
+                ("an open file", opened, data),
                 ("BytesIO", io.BytesIO(b"short"), b"short"),
             ):
                 self.differs(
-                    "file as " + name,
-                    "the name follows from the path or the key",
+                    "`file`",
+                    name,
                     Case("", "storage.storage_upload", Own(lambda package: {"key": "k.bin", "file": file})),
                     lambda exchange: exchange.refused(),
                     lambda exchange: exchange.error is None and exchange.requests[0].parts()[-1][1] == expected,
                 )
 
-    def test_a_pipe_is_sent_whole(self):
-        def content(package):
-            reader = pipe(b"from a pipe")
+    def test_a_stream_of_unknown_length_is_sent_whole(self):
+        def piped(package):
+            reader = pipe(b"in pieces")
             self.addCleanup(reader.close)
             return reader
 
-        self.differs(
-            "pipe",
-            "fstat knows no size of a pipe",
-            upload("", Own(content)),
-            lambda exchange: exchange.raised("LocalProtocolError"),
-            lambda exchange: exchange.error is None and exchange.requests[0].parts()[-1][1] == b"from a pipe",
-        )
+        for name, content in (("pipe", piped), ("generator", lambda package: (part for part in (b"in ", b"pieces")))):
+            self.differs(
+                "pipes and generators",
+                name,
+                upload("", Own(content)),
+                lambda exchange: exchange.error is not None,
+                lambda exchange: (
+                    exchange.requests[0].framing == "chunked" and exchange.requests[0].parts()[-1][1] == b"in pieces"
+                ),
+            )
 
     def test_a_text_is_refused(self):
         self.differs(
-            "str content",
-            "it is nearly always a path",
+            "`content` as a `str`",
+            "a path",
             upload("", "photo.jpg"),
             lambda exchange: exchange.requests[0].parts()[-1][1] == b"photo.jpg",
             lambda exchange: exchange.refused("content"),
@@ -286,11 +289,22 @@ class OnPurpose(Parity):
 
     def test_a_part_type_with_a_line_end_is_refused(self):
         self.differs(
-            "part header injection",
-            "a type must not become headers",
+            "a line break in a part's content type",
+            "with a header behind it",
             upload("", part_type="a/b\r\nX-Evil: 1"),
             lambda exchange: (b"x-evil", b"1") in exchange.requests[0].parts()[-1][0],
             lambda exchange: exchange.refused(),
+        )
+
+    def test_a_success_before_the_end_of_the_body_is_none(self):
+        early = good("storage.storage_upload")
+        early.then = "early"
+        self.differs(
+            "a 2xx that came before the whole body was sent",
+            "after the head",
+            upload("", Own(lambda package: one_way(b"x" * (8 << 20))), answers=early),
+            lambda exchange: exchange.error is None,
+            lambda exchange: exchange.raised("RemoteProtocolError"),
         )
 
 

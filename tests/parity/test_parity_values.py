@@ -6,11 +6,12 @@ import decimal
 import fractions
 import ipaddress
 import math
+import re
 import types
 import unittest
 import uuid
 
-from tests.parity.beside import COUNT, Case, Own, Parity
+from tests.parity.beside import Case, Own, Parity
 from tests.sample_types import Colour, Level, Mapped, Name, Pair, Point, Text, Whole
 
 UTC = dt.timezone.utc
@@ -164,10 +165,8 @@ class EncodingTheSame(Parity):
             self.same(cache("key: " + name, lambda: {key: 1, "other": {key: None}}))
 
     def test_of_two_keys_of_one_name_a_reader_takes_the_later(self):
-        COUNT["cases"] += 1
-        case = cache("two keys of one name", lambda: {1: "first", "1": "later"})
-        for side in (self.official, self.ours):
-            self.assertEqual(side.run(case).sent["value"], {"1": "later"})
+        case = cache("", lambda: {1: "first", "1": "later"})
+        self.same_value("two keys of one name", lambda package: self.side(package).run(case).sent["value"])
 
     def test_in_every_field_that_takes_anything(self):
         value = {"when": dt.date(2024, 1, 2), "none": None, 1: (decimal.Decimal("1.5"), b"x")}
@@ -254,79 +253,88 @@ class OnPurpose(Parity):
     def test_nan_and_infinity_are_refused(self):
         for number in (math.nan, math.inf, -math.inf):
             self.differs(
-                "value %r" % number,
-                "null is not what the caller wrote",
+                "NaN and infinity",
+                repr(number),
                 cache("", lambda: number),
                 lambda exchange: exchange.sent["value"] is None,
                 lambda exchange: exchange.refused("value"),
             )
             self.differs(
-                "nested %r" % number,
-                "the error names the path",
+                "NaN and infinity",
+                "%r inside" % number,
                 cache("", lambda: {"a": [0, 1, 2, {"x": number}]}),
                 lambda exchange: exchange.sent["value"]["a"][3] == {"x": None},
                 lambda exchange: exchange.refused("value.a[3].x"),
             )
 
-    def test_none_as_a_key_is_refused(self):
-        self.differs(
-            "None as a key",
-            'neither "None" nor "null" is what the caller meant',
-            cache("", lambda: {None: 1}),
-            lambda exchange: exchange.sent["value"] == {"None": 1},
-            lambda exchange: exchange.refused("value"),
-        )
+    def test_a_key_that_has_no_text_of_its_own_is_refused(self):
+        for key, text in ((None, "None"), ((1, 2), "1,2")):
+            self.differs(
+                "a dict key that is None or a tuple",
+                repr(key),
+                cache("", lambda: {key: 1}),
+                lambda exchange: exchange.sent["value"] == {text: 1},
+                lambda exchange: exchange.refused("value"),
+            )
 
     def test_the_sentinel_text_is_a_text(self):
         sentinel = "~?~unset~?~sentinel~?~"
         self.differs(
-            "sentinel text",
-            "every text can be stored",
+            "the string `~?~unset~?~sentinel~?~`",
+            "as a value",
             cache("", lambda: sentinel),
             lambda exchange: "value" not in exchange.sent,
             lambda exchange: exchange.sent["value"] == sentinel,
         )
 
-    def test_unset_never_leaks(self):
-        unset = Own(lambda package: {"key": "k", "value": {"a": package.UNSET}})
+    def test_unset_is_not_sent(self):
         self.differs(
-            "UNSET in a dict",
-            "no reader knows the sentinel",
-            Case("", "cache.cache_set", unset),
+            "`UNSET` in a request",
+            "inside a value",
+            Case("", "cache.cache_set", Own(lambda package: {"key": "k", "value": {"a": package.UNSET}})),
             lambda exchange: exchange.sent["value"] == {"a": "~?~unset~?~sentinel~?~"},
-            lambda exchange: exchange.refused() or exchange.sent["value"] == {},
+            lambda exchange: exchange.refused("value"),
         )
         self.differs(
-            "UNSET for a required field",
-            "the field is required",
+            "`UNSET` in a request",
+            "for a required field",
             Case("", "cache.cache_set", Own(lambda package: {"key": "k", "value": package.UNSET})),
             lambda exchange: "value" not in exchange.sent,
             lambda exchange: exchange.refused("value"),
         )
 
-    def test_what_the_standard_library_can_write_may_be_sent(self):
-        for name, value in (
-            ("range", range(2)),
-            ("mappingproxy", types.MappingProxyType({"a": 1})),
-            ("UserDict", collections.UserDict(a=1)),
-            ("ChainMap", collections.ChainMap({"a": 1})),
+    def test_other_sequences_and_mappings_are_sent(self):
+        for name, value, sent in (
+            ("range", range(2), [0, 1]),
+            ("keys", {"a": 1}.keys(), ["a"]),
+            ("mappingproxy", types.MappingProxyType({"a": 1}), {"a": 1}),
+            ("UserDict", collections.UserDict(a=1), {"a": 1}),
+            ("ChainMap", collections.ChainMap({"a": 1}), {"a": 1}),
         ):
             self.differs(
+                "`range`, dict views, any other mapping",
                 name,
-                "a plain reading exists",
                 cache("", lambda: value),
                 lambda exchange: exchange.refused(),
-                lambda exchange: exchange.refused() or exchange.sent["value"] in ([0, 1], {"a": 1}),
+                lambda exchange: exchange.sent["value"] == sent,
             )
 
-    def test_odd_things_with_a_text_of_their_own(self):
-        for value in (fractions.Fraction(1, 3), complex(1, 2)):
+    def test_what_has_no_json_of_its_own_is_refused(self):
+        import pydantic
+
+        for value in (
+            fractions.Fraction(1, 3),
+            complex(1, 2),
+            re.compile("a+"),
+            pydantic.AnyUrl("http://x/"),
+            pydantic.SecretStr("hunter2"),
+        ):
             self.differs(
+                "`Fraction`, `complex`, `re.Pattern`, pydantic's URLs and secrets",
                 type(value).__name__,
-                "no JSON reader expects a fraction's text: ours may refuse it",
                 cache("", lambda: value),
-                lambda exchange: exchange.error is None,
-                lambda exchange: exchange.refused() or isinstance(exchange.sent["value"], str),
+                lambda exchange: isinstance(exchange.sent["value"], str),
+                lambda exchange: exchange.refused("value"),
             )
 
 

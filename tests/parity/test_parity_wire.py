@@ -4,6 +4,7 @@ import collections
 import copy
 import types
 import unittest
+import uuid
 
 from tests.parity.beside import OPERATIONS, Case, Own, Parity, Side
 from tests.parity.recorder import Answer
@@ -161,22 +162,15 @@ class OnPurpose(Parity):
     def test_an_unknown_field_is_refused(self):
         for operation, (smallest, _, _, _, _) in OPERATIONS.items():
             self.differs(
-                "unknown field of " + operation,
-                "a misspelt field must not be dropped without a word",
+                "unknown request fields",
+                "of " + operation,
                 Case("", operation, dict(smallest, tttl=5)),
                 lambda exchange: exchange.error is None and b"tttl" not in exchange.requests[0].body,
                 lambda exchange: exchange.refused("tttl"),
             )
         self.differs(
-            "unknown field in a message",
-            "as for the request itself",
-            Case("", "ai.ai_chat", {"messages": [{"contnet": "hi"}]}),
-            lambda exchange: exchange.sent == {"messages": [{}]},
-            lambda exchange: exchange.refused("contnet", "content"),
-        )
-        self.differs(
-            "unknown field in a file",
-            "as for the request itself",
+            "unknown request fields",
+            "of a file",
             Case(
                 "",
                 "storage.storage_upload",
@@ -185,11 +179,73 @@ class OnPurpose(Parity):
             lambda exchange: exchange.error is None,
             lambda exchange: exchange.refused("mode"),
         )
+        self.differs(
+            "unknown request fields",
+            "one letter off",
+            Case("", "cache.cache_set", {"key": "k", "value": 1, "tll": 5}),
+            lambda exchange: exchange.sent == {"key": "k", "value": 1},
+            lambda exchange: exchange.refused("tll", "ttl"),
+        )
+
+    def test_a_chat_message_is_open(self):
+        known = {"content": "hi", "role": "user"}
+        for more in (
+            {"name": "ada"},
+            {"tool_calls": [{"id": "t1", "type": "function", "function": {"name": "f", "arguments": "{}"}}]},
+            {"tool_call_id": "t1", "refusal": None},
+        ):
+            for name, build in (
+                ("a dict", lambda package: dict(known, **more)),
+                ("a model", lambda package: package.models.Messages(**dict(known, **more))),
+            ):
+                self.differs(
+                    "unknown members of a chat message, such as `name` and `tool_calls`",
+                    "%s of %s" % (sorted(more), name),
+                    Case("", "ai.ai_chat", Own(lambda package: {"messages": [build(package)]})),
+                    lambda exchange: exchange.sent == {"messages": [known]},
+                    lambda exchange: exchange.sent == {"messages": [dict(known, **more)]},
+                )
+
+    def test_the_content_of_a_message_may_be_a_list_of_parts(self):
+        parts = [{"type": "text", "text": "What is this?"}, {"type": "image_url", "image_url": {"url": "https://x/a"}}]
+        for content in (parts, []):
+            self.differs(
+                "`content` of a chat message as a list of parts",
+                "%d parts" % len(content),
+                Case("", "ai.ai_chat", {"messages": [{"role": "user", "content": content}]}),
+                lambda exchange: exchange.refused("content"),
+                lambda exchange: exchange.sent == {"messages": [{"role": "user", "content": content}]},
+            )
+
+    def test_a_chat_takes_the_settings_that_the_platform_has(self):
+        request = {"messages": [{"role": "user", "content": "hi"}], "model": "m"}
+        settings = {"temperature": 0.5, "max_tokens": 9, "top_p": 1}
+        for name, build in (
+            ("a dict", lambda package: dict(request, **settings)),
+            ("a model", lambda package: package.models.AiChatRequestBody(**dict(request, **settings))),
+        ):
+            self.differs(
+                "`temperature`, `max_tokens`, `top_p` of `ai_chat`",
+                name,
+                Case("", "ai.ai_chat", Own(build)),
+                lambda exchange: exchange.sent == request,
+                lambda exchange: exchange.sent == dict(request, **settings),
+            )
+        self.differs(
+            "`temperature`, `max_tokens`, `top_p` of `ai_chat`",
+            "in the model's repr",
+            lambda side: repr(side.package.models.AiChatRequestBody(messages=[])),
+            lambda exchange: exchange.value == "AiChatRequestBody(messages=[], model=None)",
+            lambda exchange: (
+                exchange.value
+                == "AiChatRequestBody(messages=[], model=None, temperature=None, max_tokens=None, top_p=None)"
+            ),
+        )
 
     def test_the_request_and_the_retries_may_be_positional(self):
         self.differs(
-            "positional",
-            "the official README calls it so",
+            "arguments",
+            "positional request",
             lambda side: side.sdk({}).cache.cache_get({"key": "k"}, None),
             lambda exchange: exchange.refused("positional"),
             lambda exchange: exchange.error is None and exchange.sent == {"key": "k"},
@@ -200,8 +256,8 @@ class OnPurpose(Parity):
             return side.sdk({}).cache.cache_get({"key": "k"}, side.package.utils.RetryConfig("backoff", backoff, False))
 
         self.differs(
+            "arguments",
             "positional retries",
-            "the official README calls it so",
             lambda side: side.act(
                 lambda: retried(side), answers=[Answer(503, "busy", "text/plain"), Answer(200, {"exists": True})]
             ),
@@ -213,32 +269,43 @@ class OnPurpose(Parity):
         for operation, (_, fullest, _, _, _) in OPERATIONS.items():
             service, _, method = operation.partition(".")
             self.differs(
+                "arguments",
                 "keywords of " + operation,
-                "a one-liner needs no dict",
                 lambda side: getattr(getattr(side.sdk({}), service), method)(**fullest),
                 lambda exchange: exchange.refused("keyword"),
                 lambda exchange: exchange.error is None and len(exchange.requests) == 1,
             )
 
     def test_every_request_has_an_id(self):
+        def is_uuid(text):
+            return str(uuid.UUID(text)) == text
+
         self.differs(
-            "request id",
-            "one call can be found again in the server's log",
+            "`X-Request-ID`",
+            "of a call",
             Case("", "cache.cache_get", {"key": "k"}),
             lambda exchange: exchange.requests[0].values("x-request-id") == [],
-            lambda exchange: len(exchange.requests[0].values("x-request-id")) == 1,
+            lambda exchange: [is_uuid(value) for value in exchange.requests[0].values("x-request-id")] == [True],
         )
 
     def test_the_user_agent_is_our_own(self):
         self.differs(
-            "user agent",
-            "an agent tells which client it is",
+            "`User-Agent`",
+            "of a call",
             Case("", "cache.cache_get", {"key": "k"}),
             lambda exchange: exchange.requests[0].values("user-agent")[0].startswith("speakeasy-sdk/python"),
             lambda exchange: (
-                "aerostack" in exchange.requests[0].values("user-agent")[0]
-                and "urllib" not in exchange.requests[0].values("user-agent")[0]
+                exchange.requests[0].values("user-agent") == ["aerostack-lite/" + exchange.side.package.__version__]
             ),
+        )
+
+    def test_only_gzip_is_asked_for(self):
+        self.differs(
+            "`Accept-Encoding`",
+            "of a call",
+            Case("", "cache.cache_get", {"key": "k"}),
+            lambda exchange: exchange.requests[0].values("accept-encoding")[0].startswith("gzip, deflate"),
+            lambda exchange: exchange.requests[0].values("accept-encoding") == ["gzip"],
         )
 
 

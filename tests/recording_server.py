@@ -94,7 +94,8 @@ class RecordingServer:
         self.requests.append(request)
         response = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         lines = ["HTTP/1.1 %d Reason" % response.status_code, "Content-Length: %d" % len(response.content)]
-        lines += ["%s: %s" % pair for pair in response.headers.pairs]
+        for name in response.headers:
+            lines += ["%s: %s" % (name, value) for value in response.headers.get_all(name)]
         return "\r\n".join(lines + ["", ""]).encode("latin-1") + response.content
 
     def __enter__(self):

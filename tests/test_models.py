@@ -499,7 +499,6 @@ class Looks(unittest.TestCase):
     def test_are_the_official_ones(self):
         result = models.DbQueryResult(count=1, results=[{"one": 1}])
         self.assertEqual(repr(result), "DbQueryResult(count=1, results=[{'one': 1}])")
-        self.assertEqual(str(result), "count=1 results=[{'one': 1}]")
         self.assertEqual(repr(models.CacheGetResponseBody()), "CacheGetResponseBody(exists=None, value=Unset())")
 
     def test_hide_secrets(self):
@@ -596,9 +595,8 @@ class Dataclasses(unittest.TestCase):
             with self.subTest(model.__name__):
                 self.assertTrue(dataclasses.is_dataclass(model))
                 self.assertTrue(dataclasses.is_dataclass(sample(model)))
-                self.assertEqual(
-                    set(SAMPLES.get(model.__name__, {})) - {field.name for field in dataclasses.fields(model)}, set()
-                )
+                declared = [name for name in model.__annotations__ if not name.startswith("_")]
+                self.assertEqual([field.name for field in dataclasses.fields(model)], declared)
                 self.assertEqual(dataclasses.replace(sample(model)), sample(model))
         self.assertEqual(
             [field.name for field in dataclasses.fields(models.CacheSetRequestBody)], ["key", "value", "ttl"]

@@ -424,7 +424,7 @@ class ClosedAfterTroubleTest(KeepAliveCase):
             response = self.client.send(
                 self.client.build_request("POST", server.url, content=b"{}", timeout=5.0), stream=True
             )
-            self.assertEqual(b"".join(response.iter_bytes()), b"x" * 100000)
+            self.assertEqual(response.content, b"x" * 100000)
             self.assertEqual(post(self.client, server.url).content, b"2")
             self.assertEqual(server.connections, 1)
 

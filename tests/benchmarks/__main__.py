@@ -255,6 +255,7 @@ ROWS = [
             among(argument=key),
             [at_least(1.7, OFFICIAL)],
             url="/sink",
+            rounds=12,
         )
         for key in ("nothing", "null")
     ],
@@ -264,6 +265,7 @@ ROWS = [
         among(),
         [at_most(1, OFFICIAL, "hold")],
         url="/rows/20MB",
+        rounds=10,
         figures=["hold", "cpu", "wall"],
         pinned=False,
     ),
@@ -273,6 +275,7 @@ ROWS = [
         among("aiohttp", "httpx", argument=50),
         [at_least(10, OFFICIAL), at_least(12, OFFICIAL, "wall"), at_most(2.5, "aiohttp")],
         calls=400,
+        rounds=12,
         figures=["cpu", "wall", "p99"],
         pinned=False,
     ),

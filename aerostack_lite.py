@@ -36,6 +36,7 @@ Read it from the top: first what a caller meets, then, below the double line, ho
 call passes through: encode, retries, transport (a handler of urllib.request's), decode.
 """
 # mypy: disable-error-code="empty-body"
+# pyright: reportReturnType=false
 # (an operation is declared by its signature; `_operation` is its body)
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ import time
 import urllib.parse
 import urllib.request
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from datetime import date, datetime, timedelta, timezone
 from datetime import time as clock_time
 from enum import Enum
@@ -137,16 +138,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import ssl
     from typing import (
-        IO,
         Any,
-        Callable,
-        Coroutine,
         Dict,
+        Generic,
         List,
-        NoReturn,
         Optional,
         Protocol,
-        Sequence,
         Set,
         Tuple,
         Type,
@@ -176,11 +173,12 @@ if TYPE_CHECKING:
     Nullable: TypeAlias = Union[R, None]
     OptionalNullable: TypeAlias = Union[R, None, Unset]
     Retries: TypeAlias = "Union[RetryConfig, None, Unset]"
-    Content: TypeAlias = "Union[Buffer, IO[bytes], os.PathLike[str], Iterable[bytes]]"
+    Content: TypeAlias = "Union[Buffer, os.PathLike[str], Iterable[bytes]]"
     MessageContent: TypeAlias = Union[str, Sequence[Mapping[str, Any]]]
     Upload: TypeAlias = "Union[models.File, models.FileTypedDict, Content]"
     Conversation: TypeAlias = "Sequence[Union[models.Messages, models.MessagesTypedDict, Mapping[str, Any]]]"
     Progress: TypeAlias = Callable[[int, Optional[int]], object]
+    JsonObject: TypeAlias = Dict[str, Any]
     Problem: TypeAlias = Tuple[Tuple[Any, ...], str, str]  # where, what kind, in words
 
     class CallOptions(TypedDict, total=False):
@@ -191,7 +189,7 @@ if TYPE_CHECKING:
     class Options(CallOptions, total=False):
         retries: Retries
 
-    class Method(Protocol[Q, P, R_co]):
+    class Method(Protocol[Q, P, R_co]):  # pyright: ignore[reportInvalidTypeVarUse]
         """An operation takes its fields as keywords, or all of them as one `request`."""
 
         @overload
@@ -202,20 +200,30 @@ if TYPE_CHECKING:
     class Logger(Protocol):
         def debug(self, msg: str, *args: Any, **kwargs: Any) -> None: ...
 else:
+    D = None
+    JsonObject = dict
+
+    class TypedDict:
+        def __new__(cls, *args, **fields):
+            return dict(*args, **fields)
 
     def dataclass_transform(**_):
         return lambda cls: cls
 
-    class Nullable:  # for annotations, Nullable[str]
+    class Generic:
+        """Stands in for what only checkers take apart: Nullable[str], Generic[D]."""
+
         def __class_getitem__(cls, inner):
             return cls
+
+    Nullable = Generic
+    OptionalNullable = Generic
 
     class Logger:
         """What `debug_logger=` may be: anything with this method."""
 
         def debug(self, msg, *args, **kwargs): ...
 
-    OptionalNullable = Nullable
 
 # ---- SDK -------------------------------------------------------------------------------------------------------------
 
@@ -258,15 +266,13 @@ class SDK:
             shared.security = _security(api_key_auth)
             shared.server_url = _filled_template(server_url, url_params or {})
             shared.server_idx = server_idx
-            _check_server_url(shared.get_server_details()[0])
+            shared.retry_config = retry_config
+            shared.timeout_ms = timeout_ms
+            shared.check()
         except AerostackError as error:
             raise error.with_traceback(None)  # noqa: B904  # whose frames' locals would show a password
         finally:
             del api_key_auth, server_url, url_params
-        shared.retry_config = retry_config
-        _retry_policy(retry_config, False)
-        shared.timeout_ms = timeout_ms
-        _seconds("timeout_ms", timeout_ms, 1000)
         shared.debug_logger = debug_logger
         shared.sync_half = _Half(client, HttpClient, "client", "close")
         shared.async_half = _AsyncHalf(async_client, _positive_int("max_workers", max_workers))
@@ -318,6 +324,12 @@ class SDKConfiguration:
     client = property(lambda self: self.sync_half.client, doc="What sends synchronous calls; None once closed.")
     async_client = property(lambda self: self.async_half.client, doc="What sends `_async` calls; None once closed.")
 
+    def check(self) -> None:
+        """Raise now what each call would raise."""
+        _check_server_url(self.get_server_details()[0])
+        _retry_policy(self.retry_config, False)
+        _seconds("timeout_ms", self.timeout_ms, 1000)
+
     def get_server_details(self) -> Tuple[str, Dict[str, str]]:
         """The server's URL without a slash at its end, and an empty dict: the official SDK's shape."""
         index = self.server_idx
@@ -343,19 +355,16 @@ class _DataclassFields:
     """Makes a model a dataclass when someone first asks. Importing dataclasses takes 8 ms, and no call needs it."""
 
     def __get__(self, instance: object, owner: Any) -> Any:
-        if owner in (BaseModel, _Request):
-            raise AttributeError("__dataclass_fields__")  # they have no fields of their own
         if "_dataclass_fields" not in vars(owner):
             import dataclasses
 
-            # Not with the annotations' text: dataclasses looks that up in sys.modules, where a module loaded by its
-            # path is missing.
             declared = [
-                (field.name, object) if field.default is _REQUIRED else (field.name, object, field.default)
+                (field.name, object, dataclasses.MISSING if field.default is _REQUIRED else field.default)
                 for field in owner._fields()
             ]
             made: Any = dataclasses.make_dataclass(owner.__name__, declared, init=False, repr=False, eq=False)
             for field in owner._fields():
+                # Not earlier, for dataclasses looks it up in sys.modules, where a module loaded by its path is missing.
                 made.__dataclass_fields__[field.name].type = field.annotation
             owner.__dataclass_params__ = made.__dataclass_params__
             owner._dataclass_fields = made.__dataclass_fields__
@@ -374,7 +383,7 @@ class BaseModel:
     model_extra: Any = {}
     _unknown_fields = "kept"  # or "refused", or "sent"
     _wire_names = _WIRE_NAMES
-    _compiled: Any = None  # this class's fields, read from its annotations at the first use
+    _compiled: List[_Field]
 
     def __init__(self, **values: Any) -> None:
         self._fill(values)
@@ -407,52 +416,49 @@ class BaseModel:
 
     def model_dump_json(self, *, by_alias: bool = False, indent: Optional[int] = None) -> str:
         """The model as JSON text."""
-        separators = None if indent else (",", ":")
         dumped = self.model_dump(by_alias=by_alias, mode="json")
-        return json.dumps(dumped, ensure_ascii=False, indent=indent, separators=separators)
+        return json.dumps(dumped, ensure_ascii=False, indent=indent, separators=None if indent else (",", ":"))
 
     @classmethod
     def _fields(cls) -> List[_Field]:
-        if vars(cls).get("_compiled") is None:
+        """The fields, read from the class's annotations at the first use."""
+        if "_compiled" not in vars(cls):
             annotations: Dict[str, str] = {}
             for base in reversed(cls.__mro__[: cls.__mro__.index(BaseModel)]):
-                annotations.update(_annotations(base))
+                own = vars(base).get("__annotations__", {})  # before Python 3.10 a class without has its parent's
+                annotations.update(base.__annotations__ if sys.version_info >= (3, 10) else own)
             cls._compiled = [_Field(cls, name, str(text)) for name, text in annotations.items()]
-        return cls._compiled  # type: ignore[no-any-return]
+        return cls._compiled
 
     def _fill(self, values: Mapping[str, Any]) -> None:
         """Set every field. Raises ValidationError with all that is wrong."""
-        known = 0
+        unknown = dict(values)
         problems: List[Problem] = []
         for field in self._fields():
-            given = [name for name in field.names if name in values]
-            known += len(given)
+            given = [(name, unknown.pop(name)) for name in field.names if name in unknown]
+            name, value = given[-1] if given else (field.wire or field.name, UNSET)
             try:
-                self.__dict__[field.name] = field.value(values[given[-1]] if given else UNSET)
+                self.__dict__[field.name] = field.value(value)
             except errors.ValidationError as error:
-                problems += error.within(given[-1] if given else field.wire or field.name)
-        if known < len(values):
-            problems += self._take_unknown(values)
+                problems += error.within(name)
+        if self._unknown_fields == "refused":
+            names = [name for field in self._fields() for name in field.names]
+            problems += [((name,), "extra_forbidden", "Unknown field" + _nearest(name, names)) for name in unknown]
+        elif unknown:
+            self.__dict__["model_extra"] = unknown
         if problems:
             raise errors.ValidationError(type(self).__name__, problems)
 
-    def _take_unknown(self, values: Mapping[str, Any]) -> List[Problem]:
-        names = {name for field in self._fields() for name in field.names}
-        unknown = {name: value for name, value in values.items() if name not in names}
-        if self._unknown_fields == "refused":
-            return [((name,), "extra_forbidden", "Unknown field" + _nearest(name, names)) for name in unknown]
-        self.__dict__["model_extra"] = unknown
-        return []
+    def _values(self) -> Dict[str, Any]:
+        return {field.name: self.__dict__.get(field.name, field.default) for field in self._fields()}
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if all(name != field.name for field in self._fields()):
+        if name not in self._values():
             raise _bad(name, "%s has no such field" % type(self).__name__)
         self.__dict__[name] = value
 
-    def __eq__(self, other: object) -> bool:
-        if type(other) is not type(self):
-            return NotImplemented
-        return all(getattr(self, field.name) == getattr(other, field.name) for field in self._fields())
+    def __eq__(self, other: Any) -> bool:
+        return type(other) is type(self) and self._values() == other._values()
 
     def __repr__(self) -> str:
         return "%s(%s)" % (type(self).__name__, ", ".join(self._shown()))
@@ -460,14 +466,13 @@ class BaseModel:
     def __str__(self) -> str:
         return " ".join(self._shown())
 
-    def _shown(self) -> Iterator[str]:
-        for field in self._fields():
-            value = self.__dict__.get(field.name, field.default)
-            yield "%s=%s" % (field.name, "***" if value and field.name in _SECRET_FIELDS else repr(value))
+    def _shown(self) -> List[str]:
+        values = self._values().items()
+        return ["%s=%s" % (name, "***" if value and name in _SECRET_FIELDS else repr(value)) for name, value in values]
 
 
-class _Request(BaseModel):
-    """What a caller writes: a field that does not exist is misspelled, so it is refused."""
+class _Request(BaseModel, Generic[D]):
+    """What a caller writes, as a model or as a dict like D: an unknown field is misspelled, so it is refused."""
 
     _unknown_fields = "refused"
 
@@ -482,14 +487,25 @@ class models:
         USER = "user"
         ASSISTANT = "assistant"
 
-    class Messages(_Request):
+    class MessagesTypedDict(TypedDict):
+        content: NotRequired[MessageContent]
+        role: NotRequired[Union[models.Role, str]]
+
+    class Messages(_Request[MessagesTypedDict]):
         """One message of a conversation; other members, such as `name` or `tool_calls`, are sent as they are."""
 
         _unknown_fields = "sent"
         content: Optional[MessageContent] = None
         role: Optional[Union[models.Role, str]] = None
 
-    class AiChatRequestBody(_Request):
+    class AiChatRequestBodyTypedDict(TypedDict):
+        messages: Conversation
+        model: NotRequired[str]
+        temperature: NotRequired[float]
+        max_tokens: NotRequired[int]
+        top_p: NotRequired[float]
+
+    class AiChatRequestBody(_Request[AiChatRequestBodyTypedDict]):
         messages: List[models.Messages]
         model: Optional[str] = None
         temperature: Optional[float] = None
@@ -499,11 +515,21 @@ class models:
     class AiChatResponseBody(BaseModel):
         response: Optional[str] = None
 
-    class AuthSigninRequestBody(_Request):
+    class AuthSigninRequestBodyTypedDict(TypedDict):
         email: str
         password: str
 
-    class AuthSignupRequestBody(_Request):
+    class AuthSigninRequestBody(_Request[AuthSigninRequestBodyTypedDict]):
+        email: str
+        password: str
+
+    class AuthSignupRequestBodyTypedDict(TypedDict):
+        email: str
+        password: str
+        metadata: NotRequired[Mapping[str, Any]]
+        name: NotRequired[str]
+
+    class AuthSignupRequestBody(_Request[AuthSignupRequestBodyTypedDict]):
         email: str
         password: str
         metadata: Optional[Dict[str, Any]] = None
@@ -521,14 +547,22 @@ class models:
         token: Optional[str] = None
         user: Optional[models.User] = None
 
-    class CacheGetRequestBody(_Request):
+    class CacheGetRequestBodyTypedDict(TypedDict):
+        key: str
+
+    class CacheGetRequestBody(_Request[CacheGetRequestBodyTypedDict]):
         key: str
 
     class CacheGetResponseBody(BaseModel):
         exists: Optional[bool] = None
         value: OptionalNullable[Any] = UNSET  # None is a JSON null that was stored
 
-    class CacheSetRequestBody(_Request):
+    class CacheSetRequestBodyTypedDict(TypedDict):
+        key: str
+        value: Any
+        ttl: NotRequired[int]
+
+    class CacheSetRequestBody(_Request[CacheSetRequestBodyTypedDict]):
         key: str
         value: Any
         ttl: Optional[int] = None  # seconds
@@ -536,7 +570,11 @@ class models:
     class CacheSetResponseBody(BaseModel):
         success: Optional[bool] = None
 
-    class DbQueryRequestBody(_Request):
+    class DbQueryRequestBodyTypedDict(TypedDict):
+        sql: str
+        params: NotRequired[Sequence[Any]]
+
+    class DbQueryRequestBody(_Request[DbQueryRequestBodyTypedDict]):
         sql: str
         params: Optional[List[Any]] = None
 
@@ -544,7 +582,12 @@ class models:
         count: Optional[int] = None
         results: Optional[List[Dict[str, Any]]] = None
 
-    class QueueEnqueueRequestBody(_Request):
+    class QueueEnqueueRequestBodyTypedDict(TypedDict):
+        data: Mapping[str, Any]
+        type: str
+        delay: NotRequired[int]
+
+    class QueueEnqueueRequestBody(_Request[QueueEnqueueRequestBodyTypedDict]):
         data: Dict[str, Any]
         type: str
         delay: Optional[int] = None  # seconds
@@ -553,7 +596,11 @@ class models:
         job_id: Optional[str] = None
         success: Optional[bool] = None
 
-    class ServicesInvokeRequestBody(_Request):
+    class ServicesInvokeRequestBodyTypedDict(TypedDict):
+        data: Mapping[str, Any]
+        service_name: str
+
+    class ServicesInvokeRequestBody(_Request[ServicesInvokeRequestBodyTypedDict]):
         data: Dict[str, Any]
         service_name: str
 
@@ -561,13 +608,23 @@ class models:
         result: Optional[Any] = None
         success: Optional[bool] = None
 
-    class File(_Request):
+    class FileTypedDict(TypedDict):
+        content: Content
+        file_name: str
+        content_type: NotRequired[str]
+
+    class File(_Request[FileTypedDict]):
         _wire_names = {"content": "", "content_type": "Content-Type"}
         content: Content
         file_name: str
         content_type: Optional[str] = None  # guessed from file_name if not given
 
-    class StorageUploadRequestBody(_Request):
+    class StorageUploadRequestBodyTypedDict(TypedDict):
+        file: Upload
+        key: str
+        content_type: NotRequired[str]
+
+    class StorageUploadRequestBody(_Request[StorageUploadRequestBodyTypedDict]):
         file: models.File
         key: str
         content_type: Optional[str] = None
@@ -582,80 +639,21 @@ class models:
     class StorageUploadResponseBody(BaseModel):
         url: Optional[str] = None
 
-    class Security(_Request):
+    class SecurityTypedDict(TypedDict):
         api_key_auth: str
 
-    if TYPE_CHECKING:
+    class Security(_Request[SecurityTypedDict]):
+        api_key_auth: str
 
-        class MessagesTypedDict(TypedDict):
-            content: NotRequired[MessageContent]
-            role: NotRequired[Union[models.Role, str]]
-
-        class AiChatRequestBodyTypedDict(TypedDict):
-            messages: Conversation
-            model: NotRequired[str]
-            temperature: NotRequired[float]
-            max_tokens: NotRequired[int]
-            top_p: NotRequired[float]
-
-        class AuthSigninRequestBodyTypedDict(TypedDict):
-            email: str
-            password: str
-
-        class AuthSignupRequestBodyTypedDict(TypedDict):
-            email: str
-            password: str
-            metadata: NotRequired[Mapping[str, Any]]
-            name: NotRequired[str]
-
-        class CacheGetRequestBodyTypedDict(TypedDict):
-            key: str
-
-        class CacheSetRequestBodyTypedDict(TypedDict):
-            key: str
-            value: Any
-            ttl: NotRequired[int]
-
-        class DbQueryRequestBodyTypedDict(TypedDict):
-            sql: str
-            params: NotRequired[Sequence[Any]]
-
-        class QueueEnqueueRequestBodyTypedDict(TypedDict):
-            data: Mapping[str, Any]
-            type: str
-            delay: NotRequired[int]
-
-        class ServicesInvokeRequestBodyTypedDict(TypedDict):
-            data: Mapping[str, Any]
-            service_name: str
-
-        class FileTypedDict(TypedDict):
-            content: Content
-            file_name: str
-            content_type: NotRequired[str]
-
-        class StorageUploadRequestBodyTypedDict(TypedDict):
-            file: Upload
-            key: str
-            content_type: NotRequired[str]
-
-        class SecurityTypedDict(TypedDict):
-            api_key_auth: str
-
-        AiChatResponseBodyTypedDict: TypeAlias = Dict[str, Any]
-        AuthResponseTypedDict: TypeAlias = Dict[str, Any]
-        UserTypedDict: TypeAlias = Dict[str, Any]
-        CacheGetResponseBodyTypedDict: TypeAlias = Dict[str, Any]
-        CacheSetResponseBodyTypedDict: TypeAlias = Dict[str, Any]
-        DbQueryResultTypedDict: TypeAlias = Dict[str, Any]
-        QueueEnqueueResponseBodyTypedDict: TypeAlias = Dict[str, Any]
-        ServicesInvokeResponseBodyTypedDict: TypeAlias = Dict[str, Any]
-        StorageUploadResponseBodyTypedDict: TypeAlias = Dict[str, Any]
-
-
-for _model in [_value for _value in vars(models).values() if isinstance(_value, type)]:
-    if issubclass(_model, BaseModel):
-        setattr(models, _model.__name__ + "TypedDict", dict)
+    AiChatResponseBodyTypedDict: TypeAlias = JsonObject
+    AuthResponseTypedDict: TypeAlias = JsonObject
+    UserTypedDict: TypeAlias = JsonObject
+    CacheGetResponseBodyTypedDict: TypeAlias = JsonObject
+    CacheSetResponseBodyTypedDict: TypeAlias = JsonObject
+    DbQueryResultTypedDict: TypeAlias = JsonObject
+    QueueEnqueueResponseBodyTypedDict: TypeAlias = JsonObject
+    ServicesInvokeResponseBodyTypedDict: TypeAlias = JsonObject
+    StorageUploadResponseBodyTypedDict: TypeAlias = JsonObject
 
 
 class BackoffStrategy:
@@ -691,41 +689,35 @@ class RetryConfig:
 
 
 class Operation:
-    """One operation of the API: where it is, what goes in, what comes back."""
+    """One operation of the API: where it is, what goes in, what comes back, and how it may fail."""
 
-    def __init__(self, method: Any, route: str, request_type: Any, response_type: Any) -> None:
-        self.service = method.__qualname__.partition(".")[0].lower()
-        self.name: str = method.__name__
-        self.summary = (method.__doc__ or "").partition("\n")[0]  # none under -OO
+    def __init__(
+        self, function: Any, route: str, request_type: Any, idempotent: bool, statuses: Tuple[int, ...]
+    ) -> None:
+        self.service: str = function.__qualname__.partition(".")[0].lower()
+        self.name: str = function.__name__
+        self.summary: str = (function.__doc__ or "").partition("\n")[0]  # none under -OO
         self.method, _, self.path = route.partition(" ")
         self.request_type = request_type
-        self.response_type = response_type
-        self.idempotent = False
-        self.structured_errors: Tuple[int, ...] = ()
+        self.response_type = getattr(models, function.__annotations__["return"].partition(".")[2])
+        self.idempotent = idempotent
+        self.structured_errors = statuses
 
 
 OPERATIONS: List[Operation] = []
 
 
 def _operation(
-    route: str,
-    request_type: Type[M],
-    request_dict: Type[D],
-    response_type: Type[R],
-    *,
-    idempotent: bool = False,
-    structured_errors: Tuple[int, ...] = (),
-) -> Callable[[Callable[Concatenate[Any, P], R]], Method[Union[M, D], P, R]]:
-    """Make a method an operation. Its signature is what checkers, help() and editors show of its fields.
+    route: str, request_type: Type[_Request[D]], *, idempotent: bool = False, structured_errors: Tuple[int, ...] = ()
+) -> Callable[[Callable[Concatenate[Any, P], R]], Method[Union[_Request[D], D], P, R]]:
+    """Make a method an operation. Its signature is what checkers, help() and editors show, and names the response.
 
     idempotent           doing it twice has the effect of doing it once
     structured_errors    the statuses for which the API documents {code, message, details}
     """
 
     def declare(method: Any) -> Any:
-        operation = Operation(method, route, request_type, response_type)
-        operation.idempotent = idempotent
-        operation.structured_errors = structured_errors
+        operation = Operation(method, route, request_type, idempotent, structured_errors)
         OPERATIONS.append(operation)
 
         @functools.wraps(method)
@@ -768,7 +760,7 @@ class _Service:
 class Ai(_Service):
     """Language models."""
 
-    @_operation("POST /ai/chat", models.AiChatRequestBody, models.AiChatRequestBodyTypedDict, models.AiChatResponseBody)
+    @_operation("POST /ai/chat", models.AiChatRequestBody)
     def ai_chat(
         self,
         *,
@@ -790,24 +782,11 @@ class Ai(_Service):
 class Authentication(_Service):
     """The users of your application."""
 
-    @_operation(
-        "POST /auth/signin",
-        models.AuthSigninRequestBody,
-        models.AuthSigninRequestBodyTypedDict,
-        models.AuthResponse,
-        idempotent=True,
-        structured_errors=(401,),
-    )
+    @_operation("POST /auth/signin", models.AuthSigninRequestBody, idempotent=True, structured_errors=(401,))
     def auth_signin(self, *, email: str, password: str, **options: Unpack[Options]) -> models.AuthResponse:
         """Exchange a user's `email` and `password` for a token; `expires_at` says until when it is good."""
 
-    @_operation(
-        "POST /auth/signup",
-        models.AuthSignupRequestBody,
-        models.AuthSignupRequestBodyTypedDict,
-        models.AuthResponse,
-        structured_errors=(400, 409),
-    )
+    @_operation("POST /auth/signup", models.AuthSignupRequestBody, structured_errors=(400, 409))
     def auth_signup(
         self,
         *,
@@ -826,23 +805,11 @@ class Authentication(_Service):
 class Cache(_Service):
     """JSON values under keys."""
 
-    @_operation(
-        "POST /cache/get",
-        models.CacheGetRequestBody,
-        models.CacheGetRequestBodyTypedDict,
-        models.CacheGetResponseBody,
-        idempotent=True,
-    )
+    @_operation("POST /cache/get", models.CacheGetRequestBody, idempotent=True)
     def cache_get(self, *, key: str, **options: Unpack[Options]) -> models.CacheGetResponseBody:
         """Read the value under a `key`; `exists` is False where there is none, or no longer."""
 
-    @_operation(
-        "POST /cache/set",
-        models.CacheSetRequestBody,
-        models.CacheSetRequestBodyTypedDict,
-        models.CacheSetResponseBody,
-        idempotent=True,
-    )
+    @_operation("POST /cache/set", models.CacheSetRequestBody, idempotent=True)
     def cache_set(
         self, *, key: str, value: Any, ttl: Optional[int] = None, **options: Unpack[Options]
     ) -> models.CacheSetResponseBody:
@@ -855,13 +822,7 @@ class Cache(_Service):
 class Database(_Service):
     """SQL."""
 
-    @_operation(
-        "POST /db/query",
-        models.DbQueryRequestBody,
-        models.DbQueryRequestBodyTypedDict,
-        models.DbQueryResult,
-        structured_errors=(400, 401, 500),
-    )
+    @_operation("POST /db/query", models.DbQueryRequestBody, structured_errors=(400, 401, 500))
     def db_query(
         self, *, sql: str, params: Optional[Sequence[Any]] = None, **options: Unpack[Options]
     ) -> models.DbQueryResult:
@@ -873,12 +834,7 @@ class Database(_Service):
 class Queue(_Service):
     """Background jobs."""
 
-    @_operation(
-        "POST /queue/enqueue",
-        models.QueueEnqueueRequestBody,
-        models.QueueEnqueueRequestBodyTypedDict,
-        models.QueueEnqueueResponseBody,
-    )
+    @_operation("POST /queue/enqueue", models.QueueEnqueueRequestBody)
     def queue_enqueue(
         self, *, data: Mapping[str, Any], type: str, delay: Optional[int] = None, **options: Unpack[Options]
     ) -> models.QueueEnqueueResponseBody:
@@ -890,12 +846,7 @@ class Queue(_Service):
 class Services(_Service):
     """Functions deployed on the platform."""
 
-    @_operation(
-        "POST /services/invoke",
-        models.ServicesInvokeRequestBody,
-        models.ServicesInvokeRequestBodyTypedDict,
-        models.ServicesInvokeResponseBody,
-    )
+    @_operation("POST /services/invoke", models.ServicesInvokeRequestBody)
     def services_invoke(
         self, *, data: Mapping[str, Any], service_name: str, **options: Unpack[Options]
     ) -> models.ServicesInvokeResponseBody:
@@ -907,13 +858,7 @@ class Services(_Service):
 class Storage(_Service):
     """Files."""
 
-    @_operation(
-        "POST /storage/upload",
-        models.StorageUploadRequestBody,
-        models.StorageUploadRequestBodyTypedDict,
-        models.StorageUploadResponseBody,
-        idempotent=True,
-    )
+    @_operation("POST /storage/upload", models.StorageUploadRequestBody, idempotent=True)
     def storage_upload(
         self,
         *,
@@ -941,20 +886,16 @@ class Storage(_Service):
 class Headers(MutableMapping):  # type: ignore[type-arg]
     """HTTP headers by lower-case name; any case finds them; a repeated one reads as its values joined by ", "."""
 
-    _values: Dict[str, str] = {}
-
     def __init__(self, pairs: Iterable[Tuple[str, str]] = ()) -> None:
-        self.pairs = list(pairs)  # as they came
-        self._values = {}
-        for name, value in self.pairs:
-            name = name.lower()
-            self._values[name] = self._values[name] + ", " + value if name in self._values else value
+        self._values: Dict[str, List[str]] = {}
+        for name, value in pairs:
+            self._values.setdefault(name.lower(), []).append(value)
 
     def __getitem__(self, name: str) -> str:
-        return self._values[name.lower()]
+        return ", ".join(self._values[name.lower()])
 
     def __setitem__(self, name: str, value: str) -> None:
-        self._values[name.lower()] = value
+        self._values[name.lower()] = [str(value)]
 
     def __delitem__(self, name: str) -> None:
         del self._values[name.lower()]
@@ -965,42 +906,47 @@ class Headers(MutableMapping):  # type: ignore[type-arg]
     def __len__(self) -> int:
         return len(self._values)
 
-    def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and name.lower() in self._values
-
     def get(self, name: str, default: Any = None) -> Any:
-        return self._values.get(name.lower(), default)
+        values = self._values.get(name.lower())
+        return default if values is None else ", ".join(values)
 
-    def get_all(self, name: str, default: Any = None) -> Any:
-        """The values of a repeated header one by one, as they came; urllib's handlers call this."""
-        return [value for other, value in self.pairs if other.lower() == name.lower()] or default
+    def items(self) -> Any:
+        return {name: ", ".join(values) for name, values in self._values.items()}.items()
+
+    def copy(self) -> Headers:
+        other = Headers()
+        other._values.update(self._values)  # whose lists are replaced, never changed
+        return other
 
     def __repr__(self) -> str:
         return "Headers(%r)" % _shown_headers(self)
+
+    def get_all(self, name: str, default: Any = None) -> Any:
+        """The values of a repeated header one by one; urllib's handlers call this."""
+        return self._values.get(name.lower(), default)
 
 
 class Request(urllib.request.Request):
     """One HTTP request. `timeout_seconds` bounds one attempt as a whole; None means the default."""
 
     headers: Any
+    data: Any
+    content: Any = urllib.request.Request.data
+    url: Any = urllib.request.Request.full_url
 
     def __init__(self, method: str, url: str, headers: Headers, content: Any, timeout_seconds: Optional[float]) -> None:
-        super().__init__(url, method=method)
+        super().__init__(url, content, method=method)
         self.headers = headers
-        self._data = content  # which urllib's property would check for a Content-type
         self.timeout_seconds = timeout_seconds
         self.scope: Optional[_CancelScope] = None  # which may end it from another thread
         self.redirects = 0
-
-    data = property(lambda self: self._data, lambda self, content: setattr(self, "_data", content))
-    content = data
-    url = property(lambda self: self.full_url, lambda self, url: setattr(self, "full_url", url))
 
     def copy(self) -> Request:
         """The same request, for one attempt: what a handler adds to it is gone with that."""
         other = Request.__new__(Request)
         other.__dict__.update(self.__dict__)
-        other.headers = Headers(self.headers.items())
+        other.headers = self.headers.copy()
+        other.unredirected_hdrs = dict(self.unredirected_hdrs)
         return other
 
 
@@ -1008,23 +954,16 @@ class Response:
     """One HTTP response, read to its end: status_code, reason_phrase, headers, content, text, json(), url, request."""
 
     version = 11  # as http.client numbers HTTP/1.1
-    status_code = 0
-    reason_phrase = ""
 
     def __init__(
-        self,
-        status_code: int,
-        headers: Optional[Headers] = None,
-        content: bytes = b"",
-        request: Optional[Request] = None,
-        reason_phrase: str = "",
+        self, status_code: int, headers: Any = None, content: bytes = b"", request: Any = None, reason_phrase: str = ""
     ) -> None:
         self.status_code = self.code = self.status = status_code
         self.reason_phrase = self.msg = self.reason = reason_phrase
-        self.headers = Headers() if headers is None else headers
+        self.headers: Headers = Headers() if headers is None else headers
         self.content = content
         self.request = request
-        self.url = request.full_url if request else ""
+        self.url: str = request.full_url if request else ""
         self._position = 0
 
     @property
@@ -1042,17 +981,8 @@ class Response:
         self._position = len(self.content) if size is None or size < 0 else min(start + size, len(self.content))
         return self.content[start : self._position]
 
-    def iter_bytes(self) -> Iterator[bytes]:
-        yield self.content
-
-    def iter_text(self) -> Iterator[str]:
-        yield self.text
-
     def getcode(self) -> int:
         return self.status_code
-
-    def geturl(self) -> str:
-        return self.url
 
     def info(self) -> Headers:
         return self.headers
@@ -1080,6 +1010,8 @@ class HttpClient:
     :param handlers: urllib.request handlers of your own, say one that signs or records each request
     """
 
+    _pool: Any = None  # where the constructor raised
+
     def __init__(
         self,
         *,
@@ -1091,7 +1023,7 @@ class HttpClient:
         handlers: Iterable[urllib.request.BaseHandler] = (),
     ) -> None:
         try:
-            own_proxy: Any = _parse_proxy(proxy, "proxy=") if proxy or proxy == "" else proxy
+            own_proxy: Any = proxy and _parse_proxy(proxy, "proxy=")
             self.headers = Headers(_checked_headers(headers, "headers").items())
         except AerostackError as error:
             raise error.with_traceback(None)  # noqa: B904  # whose frames' locals would show a password
@@ -1099,14 +1031,12 @@ class HttpClient:
             del proxy, headers
         if ssl_context is not None and not hasattr(ssl_context, "wrap_socket"):
             raise _bad_type("ssl_context", "must be an ssl.SSLContext")
-        self._pool = _Pool(own_proxy, ssl_context, _positive_int("max_connections", max_connections))
-        max_bytes = _positive_int("max_response_bytes", max_response_bytes)
-        own = _checked_handlers(handlers)
+        max_kept = _positive_int("max_connections", max_connections)
+        self._pool = _Pool(own_proxy, ssl_context, max_kept, _positive_int("max_response_bytes", max_response_bytes))
         self._opener = urllib.request.OpenerDirector()  # with none of urllib's handlers: no file:, no ftp:
         self._opener.addheaders = []
-        for handler in [_KeepAliveHandler(self._pool, max_bytes), _SameOriginRedirects(), *own]:
+        for handler in [self._pool, _SameOriginRedirects(), *_checked_handlers(handlers)]:
             self._opener.add_handler(handler)
-        weakref.finalize(self, self._pool.close).atexit = False
 
     def build_request(
         self,
@@ -1125,19 +1055,18 @@ class HttpClient:
         if not isinstance(method, str) or not _TOKEN.fullmatch(method):
             raise _bad("method", "is no HTTP method")
         target, authorization = _split_credentials(str(url))
-        every = Headers(self.headers.items())
+        every = dict(self.headers.items())
         if authorization:
             every["authorization"] = authorization
-        every.update(_checked_headers(headers, "headers"))
-        return Request(method, _parse_url(target).text, every, _as_body(content), _seconds("timeout", timeout))
+        every.update((headers if isinstance(headers, Headers) else _checked_headers(headers, "headers")).items())
+        every_header = Headers(every.items())
+        return Request(method, _parse_url(target).text, every_header, _as_body(content), _seconds("timeout", timeout))
 
     def send(self, request: Request, *, stream: bool = False, **_: Any) -> Response:
         """Send a request and read its response whole. Redirects are followed within one origin, as 307 and 308 only.
 
         Any status is a response. Raises `errors.RequestError` when none comes that can be used.
         """
-        if self._pool.closed:
-            raise errors.ClosedError("the client is closed")
         seconds = request.timeout_seconds
         is_upload = isinstance(request.data, _Upload)
         if seconds is None:
@@ -1152,7 +1081,10 @@ class HttpClient:
 
     def close(self) -> None:
         """Close idle connections now, and those in use when their responses are read. Twice is fine."""
-        self._pool.close()
+        if self._pool:
+            self._pool.close()
+
+    __del__ = close
 
     def __enter__(self) -> HttpClient:
         return self
@@ -1160,12 +1092,8 @@ class HttpClient:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def __del__(self) -> None:
-        if "_pool" in self.__dict__:  # at the interpreter's end finalize() does nothing
-            self._pool.close()
-
     def __repr__(self) -> str:
-        pool = self.__dict__.get("_pool")  # None where the constructor raised
+        pool = self._pool
         counts = "%d active, %d idle" % (pool.active, len(pool.idle)) if pool else "not made"
         return "<%s: %s>" % (type(self).__name__, counts)
 
@@ -1223,7 +1151,7 @@ class AerostackError(Exception):
         +-- RequestError                        no response came that can be used; .request, .__cause__
         |   +-- TransportError
         |   |   +-- TimeoutException            (TimeoutError): ConnectTimeout ReadTimeout WriteTimeout PoolTimeout
-        |   |   +-- NetworkError                (ConnectionError): ConnectError ReadError WriteError CloseError
+        |   |   +-- NetworkError                (ConnectionError): ConnectError ReadError WriteError
         |   |   +-- ProtocolError               LocalProtocolError (an upload's source failed) RemoteProtocolError
         |   |   +-- ProxyError                  (ConnectionError): the proxy refused; .status_code
         |   |   +-- UnsupportedProtocol         a URL or proxy that is not http
@@ -1248,20 +1176,17 @@ class AerostackError(Exception):
         return self.message
 
     def __reduce__(self) -> Any:
-        state = dict(self.__dict__)
+        state = dict(self.__dict__, args=self.args)
         state.pop("request", None)  # whose headers hold the key
         raw: Any = state.get("raw_response")
         if not isinstance(raw, (Response, type(None))):  # httpx's has its request
             state["raw_response"] = Response(raw.status_code, Headers(raw.headers.items()), _content(raw))
-        return _unpickled_error, (type(self), self.args, state)
+        return _unpickled_error, (type(self),), state
 
 
-def _unpickled_error(kind: Any, args: Tuple[Any, ...], state: Dict[str, Any]) -> Any:
+def _unpickled_error(kind: Any) -> Any:
     """An error without its constructor, which asks for more than a pickle keeps."""
-    error = kind.__new__(kind, *args)
-    error.args = args  # which OSErrors with a constructor of their own leave empty (bpo-26579)
-    error.__dict__.update(state)
-    return error
+    return kind.__new__(kind)
 
 
 class errors:
@@ -1320,13 +1245,11 @@ class errors:
     class SDKBaseError(AerostackError):
         """The server returned an error, or a response that cannot be used: status_code, headers, body, raw_response."""
 
-        status_code = 0
-
         def __init__(self, message: str, raw_response: Any, body: Optional[str] = None) -> None:
             super().__init__(message)
             self.raw_response = raw_response
             self.headers = raw_response.headers
-            self.status_code = raw_response.status_code
+            self.status_code: int = raw_response.status_code
             self.body: str = raw_response.text if body is None else body
 
         def __repr__(self) -> str:
@@ -1335,14 +1258,7 @@ class errors:
     class SDKError(SDKBaseError):
         """Any status that is no success, or a response that is not JSON. `data` is what the API said, if it did."""
 
-        def __init__(
-            self,
-            message: str,
-            raw_response: Any,
-            body: Optional[str] = None,
-            data: Optional[errors.ErrorResponseData] = None,
-            secrets: Iterable[str] = (),
-        ) -> None:
+        def __init__(self, message: str, raw_response: Any, body: Optional[str] = None, secrets: Any = ()) -> None:
             text = body or raw_response.text  # once, for some charsets take their time
             kind = _shortened(raw_response.headers.get("content-type", '""'), 500)
             kind = '"%s"' % kind if " " in kind else kind
@@ -1350,20 +1266,13 @@ class errors:
             shown = _shortened(_without(secrets, text) or '""')
             message = "%sStatus %d%s. Body: %s" % (message and message + ": ", raw_response.status_code, kind, shown)
             super().__init__(_safe_text(message.strip()), raw_response, text if body is None else body)
-            self.data = data
 
     class ErrorResponse(SDKBaseError):
         """The API says what is wrong: data.code, data.message, data.details."""
 
         data: errors.ErrorResponseData
 
-        def __init__(
-            self,
-            data: errors.ErrorResponseData,
-            raw_response: Any,
-            body: Optional[str] = None,
-            secrets: Iterable[str] = (),
-        ) -> None:
+        def __init__(self, data: Any, raw_response: Any, body: Optional[str] = None, secrets: Any = ()) -> None:
             message = _without(secrets, str(data.message) or body or raw_response.text)
             super().__init__(_safe_text(_shortened(message, _MAX_MESSAGE_CHARS)), raw_response, body)
             self.data = data  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -1384,9 +1293,14 @@ class errors:
         reused_connection = False  # it broke on a kept connection, before the first byte of a response
         request: Any = None
 
-        def __init__(self, message: str, *, request: Any = None, **known: Any) -> None:
+        def __init_subclass__(cls, **flags: bool) -> None:
+            super().__init_subclass__()
+            for name, value in flags.items():
+                setattr(cls, name, value)
+
+        def __init__(self, message: str, **known: Any) -> None:
             super().__init__(message)
-            self.__dict__.update(known, request=request)
+            self.__dict__.update(known)
 
     class TransportError(RequestError):
         """The network, a proxy or a peer failed."""
@@ -1394,10 +1308,8 @@ class errors:
     class TimeoutException(TransportError, TimeoutError):
         """The time ran out."""
 
-    class ConnectTimeout(TimeoutException):
+    class ConnectTimeout(TimeoutException, never_sent=True):
         """The time ran out before there was a connection."""
-
-        never_sent = True
 
     class ReadTimeout(TimeoutException):
         """The time ran out while the response was awaited."""
@@ -1405,54 +1317,37 @@ class errors:
     class WriteTimeout(TimeoutException):
         """The time ran out while the request was sent."""
 
-    class PoolTimeout(TimeoutException):
+    class PoolTimeout(TimeoutException, never_sent=True):
         """httpx's; an HttpClient never waits for a connection."""
-
-        never_sent = True
 
     class NetworkError(TransportError, ConnectionError):
         """The network failed."""
 
-    class ConnectError(NetworkError):
+    class ConnectError(NetworkError, never_sent=True):
         """No connection to the server or proxy: no such host, refused, or no TLS that can be trusted."""
 
-        never_sent = True
-
-    class ReadError(NetworkError):
+    class ReadError(NetworkError, connection_lost=True):
         """The connection broke while the response was awaited."""
 
-        connection_lost = True
-
-    class WriteError(NetworkError):
+    class WriteError(NetworkError, connection_lost=True):
         """The connection broke while the request was sent."""
-
-        connection_lost = True
-
-    class CloseError(NetworkError):
-        """httpx's."""
 
     class ProtocolError(TransportError):
         """One side broke HTTP's rules."""
 
-    class LocalProtocolError(ProtocolError):
+    class LocalProtocolError(ProtocolError, permanent=True):
         """The request cannot be sent: an upload's source failed, say."""
-
-        permanent = True
 
     class RemoteProtocolError(ProtocolError):
         """The server broke HTTP's rules, or closed the connection too soon."""
 
-    class ProxyError(TransportError, ConnectionError):
+    class ProxyError(TransportError, ConnectionError, never_sent=True):
         """The proxy refused; `status_code` is what it returned."""
 
-        never_sent = True
         status_code: Optional[int] = None
 
-    class UnsupportedProtocol(TransportError):
+    class UnsupportedProtocol(TransportError, never_sent=True, permanent=True):
         """A URL or proxy that is not http."""
-
-        never_sent = True
-        permanent = True
 
     class DecodingError(RequestError):
         """Compressed data that is broken."""
@@ -1481,60 +1376,46 @@ _bad_type = errors.ArgumentTypeError.about
 _REQUIRED = object()  # the default of a field that has none
 
 
-def _annotations(model: Any) -> Dict[str, str]:
-    """What a class itself annotates, as text; Python 3.14 makes annotations when they are asked for."""
-    return vars(model).get("__annotations__") or getattr(model, "__annotations__", {})
+def _require(holds: object, argument: str, words: str, error: Callable[[str, str], Exception] = _bad_type) -> None:
+    if not holds:
+        raise error(argument, words)
 
 
 class _Field:
     """One field of a model, as its annotation says."""
 
     def __init__(self, model: Type[BaseModel], name: str, annotation: str) -> None:
+        camel_case = re.sub("(?<!^)_(.)", lambda match: match.group(1).upper(), name)
         self.name = name
         self.annotation = annotation
         self.default = getattr(model, name, _REQUIRED)
-        self.wire = model._wire_names.get(name, _WIRE_NAMES.get(name, _camel_case(name)))
+        self.wire = model._wire_names.get(name, _WIRE_NAMES.get(name, camel_case))
         self.names = (name, self.wire) if self.wire != name else (name,)
         self.nullable = "Optional" in annotation
-        try:
-            self.convert = _converter(annotation)
-        except TypeError:
-            if model.__module__ == __name__:
-                raise
-            self.convert = _to_any  # a model of the caller's own, with types that this file does not know
+        self.convert = _converter(annotation, model.__module__ == __name__)
 
     def value(self, given: Any) -> Any:
         if given is UNSET:
             if self.default is _REQUIRED:
-                raise _invalid("missing", "Field required")
+                raise _bad("", "Field required", "missing")
             return self.default
         return None if given is None and self.nullable else self.convert(given)
 
 
-def _camel_case(name: str) -> str:
-    first, *others = name.split("_")
-    return first + "".join(map(str.capitalize, others)) if first else name
-
-
-def _converter(annotation: str) -> Callable[[Any], Any]:
+def _converter(annotation: str, is_ours: bool) -> Callable[[Any], Any]:
     """What checks and converts a value for an annotation. It raises ValidationError."""
     if annotation in _CONVERTERS:
         return _CONVERTERS[annotation]
     outer, _, inner = annotation.partition("[")
     if outer in ("Optional", "OptionalNullable"):
-        return _converter(inner[:-1])
+        return _converter(inner[:-1], is_ours)
     if outer == "List":
-        return functools.partial(_to_list, _converter(inner[:-1]))
-    namespace, _, name = annotation.replace("Union[", "").partition(",")[0].partition(".")
-    target: Any = getattr({"models": models, "errors": errors}.get(namespace), name, None)
-    if target is None:
+        return functools.partial(_to_list, _converter(inner[:-1], is_ours))
+    if outer.startswith("models.") and hasattr(models, outer[7:]):
+        return functools.partial(_to_model, getattr(models, outer[7:]))
+    if is_ours:
         raise TypeError("no converter for the annotation %r" % annotation)
-    return functools.partial(_to_enum if issubclass(target, Enum) else _to_model, target)
-
-
-def _invalid(kind: str, words: str) -> errors.ValidationError:
-    error: errors.ValidationError = _bad("", words, kind)
-    return error
+    return _to_any  # a model of the caller's own, with a type that this file does not know
 
 
 def _shown_place(where: Tuple[Any, ...]) -> str:
@@ -1551,24 +1432,30 @@ def _validated(model: Type[M], value: Any, title: str, *place: str) -> M:
 
 def _to_model(model: Type[M], value: Any) -> M:
     if isinstance(value, model):  # it may have changed since it was made
-        value = dict(value.model_extra, **{field.name: getattr(value, field.name) for field in value._fields()})
-    if type(value) is not dict and (isinstance(value, BaseModel) or not isinstance(value, Mapping)):
+        value = {**value.model_extra, **value._values()}
+    if not isinstance(value, Mapping):
         hint = "; did you mean %s=...?" % model._fields()[0].name if isinstance(value, str) else ""
-        raise _invalid("model_type", "Input should be a dictionary or a %s%s" % (model.__name__, hint))
+        raise _bad("", "Input should be a dictionary or a %s%s" % (model.__name__, hint))
     instance = model.__new__(model)
     instance._fill(value)
     return instance
 
 
-def _to_each(convert: Callable[[Any], R], values: Iterable[Any], place: Callable[[int, Any], Any]) -> List[R]:
-    """All values converted, or one error with all that is wrong."""
+def _to_list(convert: Callable[[Any], Any], value: Any) -> List[Any]:
+    """All items converted, or one error with all that is wrong."""
+    if isinstance(value, (str, bytes, bytearray, memoryview, Mapping)) or not isinstance(value, Iterable):
+        raise _bad("", "Input should be a valid list")
+    items = list(value)
+    are_dicts = convert is _to_object and set(map(type, items)) <= {dict}
+    if convert is _to_any or (are_dicts and set(map(type, chain.from_iterable(items))) <= {str}):
+        return items  # many rows are checked without a line of Python for each
     converted = []
     problems: List[Problem] = []
-    for index, value in enumerate(values):
+    for index, item in enumerate(items):
         try:
-            converted.append(convert(value))
+            converted.append(convert(item))
         except errors.ValidationError as error:
-            problems += error.within(*place(index, value))
+            problems += error.within(index)
             if len(problems) >= _MAX_PROBLEMS:
                 break
     if problems:
@@ -1576,33 +1463,18 @@ def _to_each(convert: Callable[[Any], R], values: Iterable[Any], place: Callable
     return converted
 
 
-def _to_list(convert: Callable[[Any], Any], value: Any) -> List[Any]:
-    if isinstance(value, (str, bytes, bytearray, memoryview, Mapping, BaseModel)) or not isinstance(value, Iterable):
-        raise _invalid("list_type", "Input should be a valid list")
-    items = list(value)
-    if convert is _to_any or (convert is _to_object and _are_objects(items)):
-        return items
-    return _to_each(convert, items, lambda index, _: (index,))
-
-
-def _are_objects(items: List[Any]) -> bool:
-    """Whether all are dicts with names for keys. Many rows are checked without a line of Python for each."""
-    return set(map(type, items)) <= {dict} and set(map(type, chain.from_iterable(items))) <= {str}
-
-
 def _to_object(value: Any) -> Dict[str, Any]:
     if not isinstance(value, Mapping):
-        raise _invalid("dict_type", "Input should be a valid dictionary")
-    if all(type(key) is str for key in value):
-        return value if type(value) is dict else dict(value)
-    return dict(zip(_to_each(_to_text, value, lambda _, key: (str(key), "[key]")), value.values()))
+        raise _bad("", "Input should be a valid dictionary")
+    for key in value:
+        if not isinstance(key, (str, bytes, bytearray)):
+            raise _bad_value((str(key), "[key]"), "Keys should be strings")
+    return {_to_text(key): item for key, item in value.items()}
 
 
 def _to_enum(enum: Type[Enum], value: Any) -> Any:
-    try:
-        return enum(value)
-    except ValueError:
-        return _to_text(value)
+    member = [member for member in enum if member == value]
+    return member[0] if member else _to_text(value)
 
 
 def _to_any(value: Any) -> Any:
@@ -1611,13 +1483,11 @@ def _to_any(value: Any) -> Any:
 
 def _to_text(value: Any) -> str:
     if isinstance(value, str):
-        return value if type(value) is str else str.__str__(value)  # a str enum, as its value
-    if not isinstance(value, (bytes, bytearray)):
-        raise _invalid("string_type", "Input should be a valid string")
+        return str.__str__(value)  # a str enum, as its value
     try:
-        return value.decode()
-    except UnicodeDecodeError:
-        raise _invalid("string_unicode", "Input should be a valid string; these bytes are not UTF-8") from None
+        return value.decode()  # type: ignore[no-any-return]
+    except (AttributeError, UnicodeDecodeError):
+        raise _bad("", "Input should be a valid string, or bytes in UTF-8") from None
 
 
 def _to_message_content(value: Any) -> Any:
@@ -1625,63 +1495,52 @@ def _to_message_content(value: Any) -> Any:
 
 
 def _to_integer(value: Any) -> int:
-    if hasattr(value, "__index__"):
-        return int(value.__index__())
-    if isinstance(value, float) and value.is_integer() and abs(value) < 2.0**63:
+    is_whole = isinstance(value, float) and value.is_integer() and abs(value) < 2.0**63
+    if is_whole or (isinstance(value, str) and re.fullmatch("-?[0-9]{1,4300}", value)):
         return int(value)
-    if isinstance(value, str) and re.fullmatch("-?[0-9]{1,4300}", value):
-        return int(value)
-    raise _invalid("int_parsing", "Input should be a valid integer")
+    if not hasattr(type(value), "__index__"):
+        raise _bad("", "Input should be a valid integer")
+    return int(value.__index__())
 
 
 def _to_number(value: Any) -> float:
     try:
-        number = float(value) if isinstance(value, (int, float, str)) else _FOREVER
-    except (ValueError, OverflowError):
-        number = _FOREVER
-    if number - number != 0:  # NaN or infinite
-        raise _invalid("float_parsing", "Input should be a finite number")
-    return value if isinstance(value, int) else number
+        return value if isinstance(value, int) else float(value)
+    except (TypeError, ValueError):
+        raise _bad("", "Input should be a valid number") from None
 
 
 def _to_boolean(value: Any) -> bool:
-    if isinstance(value, (bool, int, float)) and value in (0, 1):
-        return value == 1
-    if value in ("true", "false"):
-        return bool(value == "true")
-    raise _invalid("bool_parsing", "Input should be a valid boolean")
+    if value in (0, 1, "true", "false"):
+        return value in (1, "true")
+    raise _bad("", "Input should be a valid boolean")
 
 
 def _to_datetime(value: Any) -> datetime:
     try:
         if isinstance(value, datetime):
             return value
-        if isinstance(value, date):
-            return datetime(value.year, value.month, value.day)
-        return _unix_time(value) if type(value) in (int, float) else parse_datetime(value)
-    except (TypeError, ValueError, OverflowError):
-        raise _invalid("datetime_parsing", "Input should be a valid datetime") from None
+        return _unix_time(value) if type(value) in (int, float) else parse_datetime(str(value))  # a date, too
+    except (ValueError, OverflowError):
+        raise _bad("", "Input should be a valid datetime") from None
 
 
 def parse_datetime(datetime_string: str) -> datetime:
     """A datetime from RFC 3339 text or from Unix time as text; naive if the text has no offset. Raises ValueError."""
     if re.fullmatch(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)", datetime_string):
-        return _unix_time(float(datetime_string) if "." in datetime_string else int(datetime_string))
+        return _unix_time(float(datetime_string))
     match = re.fullmatch(
-        r"([0-9]{4})-([0-9]{2})-([0-9]{2})"
-        r"(?:[Tt _]([0-9]{2}):([0-9]{2})(?::([0-9]{2})(?:[.,]([0-9]+))?)?"
-        r"([Zz]|[+\u2212-][0-9]{2}:?[0-5][0-9])?)?",
+        r"([0-9]{4}-[0-9]{2}-[0-9]{2})"
+        r"(?:[Tt _]((?:[01][0-9]|2[0-3]):[0-9]{2})(?:(:[0-9]{2})(?:[.,]([0-9]+))?)?"
+        r"(?:([Zz])|([+\u2212-][0-9]{2}):?([0-5][0-9]))?)?",
         datetime_string,
     )
     if not match:
         raise ValueError("not a datetime")
-    *numbers, fraction, offset = match.groups()
-    year, month, day, hour, minute, second = (int(number or 0) for number in numbers)
-    zone = None
-    if offset:
-        east = timedelta(hours=int(offset[1:3]), minutes=int(offset[-2:])) if len(offset) > 1 else timedelta(0)
-        zone = timezone(east if offset[0] in "+Zz" else -east)
-    return datetime(year, month, day, hour, minute, second, int(((fraction or "") + "000000")[:6]), zone)
+    day, clock, seconds, fraction, utc, hours, minutes = match.groups("")
+    offset = "+00:00" if utc else "%s:%s" % (hours.replace("\u2212", "-"), minutes) if hours else ""
+    microseconds = (fraction + "000000")[:6]
+    return datetime.fromisoformat("%sT%s%s.%s%s" % (day, clock or "00:00", seconds or ":00", microseconds, offset))
 
 
 def _unix_time(seconds: float) -> datetime:
@@ -1693,43 +1552,24 @@ def _unix_time(seconds: float) -> datetime:
 
 def _to_content(value: Any) -> Any:
     """What an upload can be read from. A str is refused: it is nearly always a path that was meant to be opened."""
-    import io
-
     read = getattr(value, "read", None)
-    if isinstance(value, str):
-        words = "Pass bytes, a pathlib.Path or an open binary file; a str might mean either text or a path"
-    elif isinstance(value, io.TextIOBase) or (read and hasattr(value, "encoding")):
-        words = "The file is open as text; open it in binary mode, 'rb'"
-    elif hasattr(value, "__aiter__") or _is_coroutine_function(read):
-        words = "It is asynchronous; pass bytes, a path, or what can be read without await (an UploadFile's .file)"
-    elif getattr(value, "closed", False) is True:
-        words = "The file is closed"
-    elif not (read or _holds_bytes(value)):
-        words = "Input should be bytes, a path, a binary reader or an iterable of bytes"
-    else:
-        return value
-    raise _invalid("content_type", words)
-
-
-def _is_coroutine_function(function: Any) -> bool:
-    code = getattr(getattr(function, "__func__", function), "__code__", None)
-    return bool(code and code.co_flags & 0x180)  # inspect.CO_COROUTINE | CO_ITERABLE_COROUTINE
-
-
-def _holds_bytes(value: Any) -> bool:
-    if isinstance(value, (list, tuple)):
-        return all(isinstance(item, (bytes, bytearray, memoryview)) for item in value)
-    if isinstance(value, (Mapping, BaseModel)):
-        return False
-    return isinstance(value, (memoryview, os.PathLike, Iterable))
+    code = getattr(read, "__code__", None)
+    if isinstance(value, str) or (read and hasattr(value, "encoding")):
+        raise _bad("", "Input is text; pass bytes, a pathlib.Path or a file opened in binary mode, 'rb'")
+    if hasattr(value, "__aiter__") or (code and code.co_flags & 0x80):  # inspect.CO_COROUTINE
+        raise _bad("", "Input is asynchronous; pass what can be read without await (an UploadFile's .file), or bytes")
+    is_open = not getattr(value, "closed", False) and getattr(value, "readable", lambda: True)()
+    if not is_open or not (read or isinstance(value, (os.PathLike, Iterable))):
+        raise _bad("", "Input should be bytes, a path, an iterable of bytes, or a file open for reading, not closed")
+    return value
 
 
 def _file_name(file: Any, key: Any) -> str:
     """A name for content that came without one: the path's or open file's own, or the last part of the key."""
     name = os.fspath(file) if isinstance(file, os.PathLike) else getattr(file, "name", None)
-    if isinstance(name, str) and name and name[0] != "<":  # no "<stdin>"
-        return os.path.basename(name)
-    return str(key).rpartition("/")[2] or "file"
+    if not isinstance(name, str) or name.startswith("<"):  # "<stdin>"
+        name = str(key)
+    return os.path.basename(name) or "file"
 
 
 def _nearest(name: object, known: Iterable[str]) -> str:
@@ -1744,6 +1584,8 @@ _CONVERTERS: Dict[str, Callable[[Any], Any]] = {
     "Content": _to_content,
     "Dict[str, Any]": _to_object,
     "MessageContent": _to_message_content,
+    "Union[errors.Code, str]": functools.partial(_to_enum, errors.Code),
+    "Union[models.Role, str]": functools.partial(_to_enum, models.Role),
     "bool": _to_boolean,
     "datetime": _to_datetime,
     "float": _to_number,
@@ -1753,38 +1595,31 @@ _CONVERTERS: Dict[str, Callable[[Any], Any]] = {
 
 
 def _positive_int(name: str, value: Any) -> int:
-    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
-        return value
-    raise _bad_type(name, "must be a whole number above 0")
+    is_positive = isinstance(value, int) and not isinstance(value, bool) and value > 0
+    _require(is_positive, name, "must be a whole number above 0")
+    return int(value)
 
 
 def _seconds(name: str, value: Any, per_second: float = 1) -> Optional[float]:
     """A timeout in seconds; None if none was asked for; infinite if no clock can count them."""
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise _bad_type(name, "must be a number")
-    if not value > 0:
-        raise _bad(name, "must be above 0; math.inf for no limit")
+    is_positive = isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
+    _require(is_positive, name, "must be a number above 0; math.inf for no limit")
     return _FOREVER if value > _LONGEST_SECONDS * per_second else value / per_second
 
 
 def _security(api_key_auth: Any) -> Union[models.Security, Callable[[], models.Security]]:
     if callable(api_key_auth):
-        return lambda: models.Security(api_key_auth=_checked_key(api_key_auth()))
-    key = os.environ.get("AEROSTACK_API_KEY", "") if api_key_auth is None else api_key_auth
-    return models.Security(api_key_auth=_checked_key(key))
+        return lambda: _checked_key(api_key_auth())
+    return _checked_key(os.environ.get("AEROSTACK_API_KEY", "") if api_key_auth is None else api_key_auth)
 
 
-def _checked_key(value: Any) -> str:
-    key = value.decode("latin-1") if isinstance(value, bytes) else value
-    if not isinstance(key, str):
-        raise _bad_type("api_key_auth", "must be a string, or a callable that returns one")
-    key = key.strip()  # one read from a file ends in a line end
-    if key and _is_printable_ascii(key):
-        return key
-    words = "must be printable ASCII" if key else "is empty; pass the key, or set AEROSTACK_API_KEY"
-    raise _bad("api_key_auth", words)
+def _checked_key(value: Any) -> models.Security:
+    value = value.strip() if isinstance(value, (str, bytes)) else value  # one read from a file ends in a line end
+    key = _checked_headers({"X-Aerostack-Key": value}, "api_key_auth")["x-aerostack-key"]
+    _require(key, "api_key_auth", "is empty; pass the key, or set AEROSTACK_API_KEY", _bad)
+    return models.Security(api_key_auth=key)
 
 
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110, 5.6.2: a method, or a header's name
@@ -1792,107 +1627,88 @@ _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110, 5.6.2: a metho
 
 def _checked_headers(headers: Optional[Mapping[str, str]], argument: str) -> Dict[str, str]:
     """Headers by lower-case name that cannot break out of their line (CVE-2019-9740). The errors show no value."""
-    if headers is not None and not isinstance(headers, Mapping):
-        raise _bad_type(argument, "must map names to values")
-    checked = {}
-    for name, value in (headers or {}).items():
-        if not isinstance(name, str) or not _TOKEN.fullmatch(name):
-            raise _bad(argument, "a name is empty or has characters that no name has")
-        value = value.decode("latin-1") if isinstance(value, bytes) else value
-        if not isinstance(value, str) or not _is_printable_ascii(value.replace("\t", " ")):
-            raise _bad(argument, "the value of %r must be printable ASCII" % name)
-        checked[name.lower()] = value
+    checked: Dict[str, str] = {}
+    if headers is None:
+        return checked
+    _require(isinstance(headers, Mapping), argument, "must map names to values")
+    for name, value in headers.items():
+        _require(isinstance(name, str) and _TOKEN.fullmatch(name), argument, "a header cannot have such a name")
+        text = value.decode("latin-1") if isinstance(value, bytes) else value
+        is_text = isinstance(text, str) and re.fullmatch("[\t -~]*", text)
+        _require(is_text, argument, "the value of %r must be printable ASCII text" % name)
+        checked[name.lower()] = text
     return checked
 
 
 def _checked_handlers(handlers: Any) -> List[urllib.request.BaseHandler]:
-    checked = list(handlers) if isinstance(handlers, Iterable) else [handlers]
+    _require(isinstance(handlers, Iterable), "handlers", "must be a list of urllib.request handlers")
+    checked = list(handlers)
     for handler in checked:
-        if not isinstance(handler, urllib.request.BaseHandler):
-            raise _bad_type("handlers", "must be a list of urllib.request handlers")
-        if hasattr(handler, "http_open") or hasattr(handler, "https_open"):
-            raise _bad_type("handlers", "cannot open connections; there are proxy= and ssl_context=")
+        opens = hasattr(handler, "http_open") or hasattr(handler, "https_open")
+        is_handler = isinstance(handler, urllib.request.BaseHandler) and not opens
+        _require(is_handler, "handlers", "must be urllib.request handlers that open no connections")
     return checked
 
 
-def _is_printable_ascii(text: str) -> bool:
-    return text.isascii() and text.isprintable()
-
-
-def _filled_template(server_url: Any, url_params: Mapping[str, str]) -> Any:
-    if not isinstance(server_url or "", str):
-        raise _bad_type("server_url", "must be a string")
-    if not isinstance(url_params, Mapping):
-        raise _bad_type("url_params", "must map names to strings")
-    if server_url:
-        for name, value in url_params.items():
-            if not isinstance(value, str):
-                raise _bad_type("url_params", "the value of %r must be a string" % name)
-            server_url = server_url.replace("{%s}" % name, value)
-    return server_url
+def _filled_template(server_url: Any, url_params: Any) -> Any:
+    """A server_url with values for its `{names}`."""
+    _require(isinstance(server_url or "", str), "server_url", "must be a string")
+    is_mapping = isinstance(url_params, Mapping) and all(isinstance(value, str) for value in url_params.values())
+    _require(is_mapping, "url_params", "must map names to strings")
+    return server_url and re.sub("{([^{}]*)}", lambda match: url_params.get(match.group(1), match.group()), server_url)
 
 
 class _Url:
     """An http or https URL (RFC 3986) without credentials, checked and taken apart."""
 
-    def __init__(self, scheme: str, host: str, port: Optional[int], target: str) -> None:
-        self.scheme = scheme
+    def __init__(self, text: str) -> None:
+        # No host but ASCII: IDNA folds some characters into "/", "@" and ":" (bpo-36216).
+        match = re.fullmatch(
+            r"(?ais)(https?)://(\[[0-9a-f:.]+\]|[a-z0-9._~!$&'()*+,;=-]+)(?::([0-9]{0,5}))?"
+            r"((?:[/?][^#\0-\x1f\x7f\ud800-\udfff]*)?)(?:#[^\0-\x1f\x7f]*)?",
+            text,
+        )
+        if not match or not 0 < int(match.group(3) or 1) < 65536:
+            words = "must be http:// or https://, a host in ASCII (others in their xn-- form), and a port that can be,"
+            raise errors.UnsupportedProtocol(words + " without control characters")
+        scheme, host, port, target = match.groups("")
+        self.scheme = scheme.lower()
         self.host = host.strip("[]").lower()  # IPv6 without brackets
-        self.port = port or (443 if scheme == "https" else 80)
-        self.authority = host if port is None else "%s:%d" % (host, port)  # as given
+        self.port = int(port or (443 if self.scheme == "https" else 80))
         self.address = "%s:%d" % (host, self.port)
-        self.origin = (scheme, self.host, self.port)
-        self.target = target  # path and query
-        self.text = "%s://%s%s" % (scheme, self.authority, target)
+        self.authority = self.address if port else host  # as given
+        self.origin = (self.scheme, self.host, self.port)
+        path = target if target.startswith("/") else "/" + target
+        self.target = urllib.parse.quote(path, "!#$%&'()*+,/:;=?@[]~")  # path and query
+        self.text = "%s://%s%s" % (self.scheme, self.authority, self.target)
 
 
-@functools.lru_cache(maxsize=64)
-def _parse_url(text: str) -> _Url:
-    if not text.lower().startswith(("http://", "https://")):
-        raise errors.UnsupportedProtocol("must start with http:// or https://")
-    # No host but ASCII: IDNA folds some characters into "/", "@" and ":" (bpo-36216).
-    match = re.fullmatch(
-        r"(?ais)(https?)://(\[[0-9a-f:.]+\]|[a-z0-9._~!$&'()*+,;=-]+)(?::([0-9]{0,5}))?"
-        r"((?:[/?][^#\0-\x1f\x7f\ud800-\udfff]*)?)(#[^\0-\x1f\x7f]*)?",
-        text,
-    )
-    if not match or not 0 < int(match.group(3) or 1) < 65536:
-        words = "has no host, a host or port that cannot be, or control characters; a host that is not ASCII goes in"
-        raise errors.UnsupportedProtocol(words + " its xn-- form")
-    scheme, host, port, target, _ = match.groups()
-    target = target if target.startswith("/") else "/" + target
-    if not re.fullmatch("[!#-;=?-\\[\\]_a-z~]*", target):
-        target = urllib.parse.quote(target, "!#$%&'()*+,/:;=?@[]~")
-    return _Url(scheme.lower(), host, int(port) if port else None, target)
+_parse_url = functools.lru_cache(maxsize=64)(_Url)
 
 
-def _split_credentials(url: str, authority_end: str = "/?#") -> Tuple[str, str]:
+def _split_credentials(url: str, authority: str = "[^/?#]*") -> Tuple[str, str]:
     """A URL without its user:password@, and what these mean as an Authorization (RFC 7617)."""
-    scheme, separator, rest = url.partition("://")
-    end = min([rest.find(mark) for mark in authority_end if mark in rest], default=len(rest))
-    credentials, at, host = rest[:end].rpartition("@")
-    if not (separator and at):
+    match = re.match("(?s)([^:]*://)(%s)@(.*)" % authority, url) if "@" in url else None
+    if not match:
         return url, ""
-    if re.search(r"[\0-\x1f\x7f\ud800-\udfff]", credentials):
-        raise errors.UnsupportedProtocol("has control characters before the @")
     from base64 import b64encode
 
-    pair = b":".join(map(urllib.parse.unquote_to_bytes, credentials.partition(":")[::2]))
-    return scheme + separator + host + rest[end:], "Basic " + b64encode(pair).decode()
+    scheme, credentials, rest = match.groups()
+    user, _, password = credentials.encode("utf-8", "replace").partition(b":")
+    pair = b"%b:%b" % (urllib.parse.unquote_to_bytes(user), urllib.parse.unquote_to_bytes(password))
+    return scheme + rest, "Basic " + b64encode(pair).decode()
 
 
 def _check_server_url(server_url: Any) -> str:
     """A URL that an operation's path can be appended to."""
-    if not isinstance(server_url, str):
-        raise _bad_type("server_url", "must be a string")
+    _require(isinstance(server_url, str), "server_url", "must be a string")
+    bare, _ = _split_credentials(server_url)
     try:
-        bare, _ = _split_credentials(server_url)
         _parse_url(bare)
     except errors.UnsupportedProtocol as error:
         raise _bad("server_url", str(error)) from None
-    if "?" in bare or "#" in bare:
-        raise _bad("server_url", "must have no query and no fragment")
-    return server_url.rstrip("/")
+    _require(not re.search("[?#]", bare), "server_url", "must have no query and no fragment", _bad)
+    return server_url.rstrip("/")  # type: ignore[no-any-return]
 
 
 def _shown_url(url: object) -> str:
@@ -1906,6 +1722,14 @@ def _shown_url(url: object) -> str:
 class _Call:
     """One operation under way: what is sent, how it may be repeated, and what is known about it so far."""
 
+    started_at = 0.0
+    attempt_started_at = 0.0
+    attempts = 0
+    is_own_error = True  # whether the latest outcome is of this request, not of other code that ran meanwhile
+    maybe_processed = False
+    cannot_be_read_again = False
+    content: Union[bytes, _Upload]
+
     def __init__(
         self, service: _Service, operation: Operation, request: object, retries: Retries, options: Dict[str, Any]
     ) -> None:
@@ -1913,14 +1737,14 @@ class _Call:
         self.operation = operation
         self.half = configuration.sync_half if service.scope is None else configuration.async_half
         self.scope = service.scope or _CancelScope()
+        self.logger = _logger(configuration)
         server_url = options.pop("server_url", None)
         timeout_ms = options.pop("timeout_ms", None)
         http_headers = _checked_headers(options.pop("http_headers", None), "http_headers")
         is_upload = operation.request_type is models.StorageUploadRequestBody
         progress = options.pop("progress", None) if is_upload else None
-        if request is not None and options:
-            words = "%s takes either a request or its fields as keywords" % operation.name
-            raise errors.ArgumentTypeError("", [((name,), "value_error", words) for name in options])
+        words = "%s takes either a request or its fields as keywords" % operation.name
+        _require(request is None or not options, "request", words)
         model: Any = _validated(operation.request_type, options if request is None else request, operation.name, "body")
         security = configuration.security() if callable(configuration.security) else configuration.security
         server_url = configuration.get_server_details()[0] if server_url is None else server_url
@@ -1929,13 +1753,7 @@ class _Call:
         self.retries = _retry_policy(retry_config, operation.idempotent)
         timeout_ms = configuration.timeout_ms if timeout_ms is None else timeout_ms
         self.timeout_seconds = _seconds("timeout_ms", timeout_ms, 1000)
-        self.logger = _logger(configuration)
-        self.content: Union[bytes, _Upload]
-        content_type = "application/json"
-        if is_upload:
-            self.content, content_type = _multipart(model, progress)
-        else:
-            self.content = _json_bytes(model, operation.name)
+        self.content, content_type = _multipart(model, progress) if is_upload else _json_body(model, operation.name)
         self.request_id: str = http_headers.get("x-request-id", _new_request_id())
         headers = {
             "Accept": "application/json",
@@ -1948,11 +1766,6 @@ class _Call:
         self.headers = {name: value for name, value in headers.items() if name.lower() not in http_headers}
         self.headers.update(http_headers)  # one of each name, whatever its case
         self.secrets = [secret for secret in (security.api_key_auth, getattr(model, "password", None)) if secret]
-        self.started_at = self.attempt_started_at = 0.0
-        self.attempts = 0
-        self.is_own_error = True  # whether the latest outcome is of this request, not of other code that ran meanwhile
-        self.maybe_processed = False
-        self.cannot_be_read_again = False
 
 
 def _new_request_id() -> str:
@@ -1961,252 +1774,129 @@ def _new_request_id() -> str:
     return "%s-%s-4%s-a%s-%s" % (digits[:8], digits[8:12], digits[13:16], digits[17:20], digits[20:])
 
 
-def _json_bytes(model: BaseModel, title: str) -> bytes:
-    """Compact JSON. The C encoder does the work; only what it cannot write is walked through in Python."""
+def _bad_value(path: Tuple[Any, ...], words: str) -> errors.ValidationError:
+    return errors.ValidationError("", [(path, "value_error", words)])
+
+
+def _json_body(model: BaseModel, title: str) -> Tuple[bytes, str]:
+    """Compact JSON and its type. The C encoder does the work; only what it cannot write is walked through in Python."""
     try:
         body = model.model_dump(by_alias=True)
         try:
             text = _encode_json(body)
-            if '"null":' not in text or _has_text_keys(body):  # the encoder writes a key None like that
-                return text.encode("ascii")
+            is_written = '"null":' not in text or not _may_have_none_keys(body)  # the encoder writes a key None so
         except (TypeError, ValueError, RecursionError):
-            pass
-        return _encode_json({name: _plain(value, (name,)) for name, value in body.items()}).encode("ascii")
+            is_written = False
+        if not is_written:
+            text = _encode_json(_plain(body, ("body",)))
+        return text.encode("ascii"), "application/json"
     except errors.ValidationError as error:
-        raise errors.ValidationError(title, error.within("body")) from None
+        raise errors.ValidationError(title, error.problems) from None
     except (ValueError, RecursionError) as error:
         raise _bad("body", "cannot be written as JSON: %s" % error) from None
-
-
-def _has_text_keys(value: Any) -> bool:
-    """Whether all is plain JSON with strings for keys."""
-    waiting = [value]
-    for value in waiting:  # which grows meanwhile
-        if type(value) is dict:
-            if set(map(type, value)) - {str}:
-                return False
-            value = value.values()
-        elif type(value) is not list:
-            return False
-        waiting += [item for item in value if type(item) not in _PLAIN_TYPES]
-    return True
 
 
 _PLAIN_TYPES = frozenset([str, int, float, bool, type(None)])
 
 
-def _plain(value: Any, path: Tuple[Any, ...], above: Tuple[int, ...] = ()) -> Any:
+def _may_have_none_keys(value: Any) -> bool:
+    """False if all is dicts, lists and plain values, without a key None."""
+    waiting = [value]
+    for value in waiting:  # which grows meanwhile
+        if type(value) not in (dict, list) or (type(value) is dict and None in value):
+            return True
+        items = value.values() if type(value) is dict else value
+        waiting += [item for item in items if type(item) not in _PLAIN_TYPES]
+    return False
+
+
+def _plain(value: Any, path: Tuple[Any, ...]) -> Any:
     """A value as dicts, lists, strings, numbers, booleans and None. ValidationError says where that is impossible."""
-    if value is None or (isinstance(value, (str, int)) and not isinstance(value, Enum)):
-        return value
-    path = path[:20]  # it grows with every level
-    if isinstance(value, float):
-        if value - value == 0:
-            return value
+    if isinstance(value, float) and value - value != 0:
         raise _bad_value(path, "is NaN or infinite, which JSON cannot say")
-    if id(value) in above or len(above) > 250:
-        raise _bad_value(path, "holds itself, or is nested too deeply")
-    above += (id(value),)
+    if value is None or (isinstance(value, (str, int, float)) and not isinstance(value, Enum)):
+        return value
+    if len(path) > 250:
+        raise _bad_value(path[:20], "holds itself, or is nested too deeply")
     if isinstance(value, dict):
-        return {_plain_key(key, path): _plain(item, (*path, str(key)), above) for key, item in value.items()}
+        return {_plain_key(key, path): _plain(item, (*path, str(key))) for key, item in value.items()}
     if isinstance(value, (list, tuple, Iterator)):
-        return [_plain(item, (*path, index), above) for index, item in enumerate(value)]
+        return [_plain(item, (*path, index)) for index, item in enumerate(value)]
     try:
         leaf = _leaf(value)
-    except UnicodeDecodeError:
-        raise _bad_value(path, "is bytes that are not UTF-8; encode them, say as Base64") from None
-    except TypeError:
-        raise _bad_value(path, "cannot be written as JSON: %s" % type(value).__name__) from None
-    return _plain(leaf, path, above)
-
-
-def _bad_value(path: Tuple[Any, ...], words: str) -> errors.ValidationError:
-    return errors.ValidationError("", [(path, "value_error", words)])
+    except (TypeError, ValueError) as error:
+        raise _bad_value(path, "cannot be written as JSON: %s" % error) from None
+    return _plain(leaf, path)
 
 
 def _plain_key(key: Any, path: Tuple[Any, ...]) -> str:
-    """A dict's key as the official SDK writes it."""
-    kind = type(key).__name__
-    try:
-        for _ in range(3):  # an enum's value may need writing, too
-            if isinstance(key, (str, int, float)) and not isinstance(key, Enum):
-                return key if isinstance(key, str) else _encode_json(key)
-            key = _leaf(key)
-    except (TypeError, ValueError):
-        pass
-    raise _bad_value(path, "has a key that JSON cannot have: " + kind)
+    plain = _plain(key, path)
+    if isinstance(plain, (str, int, float)):
+        return plain if isinstance(plain, str) else _encode_json(plain)
+    raise _bad_value(path, "has a key that JSON cannot have: " + type(key).__name__)
 
 
 def _leaf(value: Any) -> Any:
-    """A value that JSON has no type for, as the official SDK writes it. Raises TypeError, UnicodeDecodeError."""
-    if isinstance(value, Enum):
-        return value.value
-    if isinstance(value, (date, clock_time)):
-        text = value.isoformat()
-        return text[:-6] + "Z" if text.endswith("+00:00") else text
-    if isinstance(value, timedelta):
-        return _iso_duration(value)
-    if isinstance(value, (bytes, bytearray)):
-        return value.decode()
-    if isinstance(value, BaseModel):
-        return value.model_dump(by_alias=True)
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
+    """A value that JSON has no type for, as the official SDK writes it. Raises TypeError or ValueError."""
+    for kinds, write in _WRITTEN:
+        if isinstance(value, kinds):
+            return write(value)
     if hasattr(type(value), "model_dump"):  # a pydantic model
         return value.model_dump(mode="json", by_alias=True, exclude_none=True)
     if any((base.__module__, base.__name__) in _WRITTEN_AS_TEXT for base in type(value).__mro__):
         return str(value)
-    if hasattr(value, "__dataclass_fields__") and not isinstance(value, type):
+    if hasattr(type(value), "__dataclass_fields__"):
         return {name: getattr(value, name) for name in value.__dataclass_fields__}
-    if isinstance(value, Mapping):
-        return dict(value)
-    if isinstance(value, Iterable) and hasattr(value, "__len__") and not isinstance(value, (type, memoryview)):
+    if isinstance(value, Iterable) and hasattr(value, "__len__") and not isinstance(value, type):
         return list(value)  # set, deque, range, dict views
-    raise TypeError
+    raise TypeError(type(value).__name__)
 
 
+def _iso_duration(value: timedelta) -> str:
+    """ISO 8601, without what is 0: P1DT1M30S."""
+    size = abs(value)
+    seconds = ("%d.%06d" % (size.seconds % 60, size.microseconds)).rstrip("0").rstrip(".")
+    text = "P%dDT%dH%dM%sS" % (size.days, size.seconds // 3600, size.seconds // 60 % 60, seconds)
+    text = re.sub("(?<![0-9.])0[DHMS]", "", text).rstrip("T")
+    return ("-" if value < timedelta(0) else "") + (text if text != "P" else "PT0S")
+
+
+_WRITTEN: List[Tuple[Any, Callable[[Any], Any]]] = [
+    (Enum, lambda value: value.value),
+    ((date, clock_time), lambda value: re.sub(r"\+00:00$", "Z", value.isoformat())),
+    (timedelta, _iso_duration),
+    ((bytes, bytearray, memoryview), lambda value: str(value, "utf-8")),
+    (BaseModel, lambda value: value.model_dump(by_alias=True)),
+    (os.PathLike, os.fspath),
+    (Mapping, dict),
+]
 _WRITTEN_AS_TEXT = frozenset([("decimal", "Decimal"), ("uuid", "UUID"), ("ipaddress", "_IPAddressBase")])
 _encode_json = json.JSONEncoder(separators=(",", ":"), allow_nan=False, default=_leaf).encode
 
 
-def _iso_duration(value: timedelta) -> str:
-    """ISO 8601: P1DT1M30S."""
-    days = abs(value).days
-    seconds = abs(value).seconds
-    fraction = ("%.6f" % (abs(value).microseconds / 1e6))[1:].rstrip("0").rstrip(".")
-    parts = [(seconds // 3600, "", "H"), (seconds // 60 % 60, "", "M"), (seconds % 60, fraction, "S")]
-    clock = "".join("%d%s%s" % part for part in parts if part[0] or part[1])
-    sign = "-" if value < timedelta(0) else ""
-    text = "%sP%s" % (sign, "%dD" % days if days else "")
-    if clock or not days:
-        text += "T" + (clock or "0S")
-    return text
-
-
-class _Source:
-    """Content of any kind, as blocks: its `length` in bytes (None if only reading tells), and whether it can be read
-    from its start again."""
-
-    def __init__(self, content: Any, argument: str) -> None:
-        self.rereadable = True
-        self.length: Optional[int] = None
-        self.content = content
-        try:
-            if hasattr(content, "read"):
-                self.pieces = self._read
-                if not getattr(content, "readable", lambda: True)():
-                    raise OSError("it is not open for reading")
-                self.rereadable, self.length = _seekable_length(content)
-            elif isinstance(content, os.PathLike):
-                self.pieces = self._open
-                self.rereadable = os.path.isfile(content) or not os.path.exists(content)
-                if self.rereadable or os.path.isdir(content):  # no pipe, which would block in open()
-                    with open(content, "rb") as reader:
-                        self.rereadable, self.length = _seekable_length(reader)
-            else:
-                self._take_bytes_or_iterable()
-        except (OSError, ValueError) as error:
-            raise _bad_value(tuple(argument.split(".")), "cannot be read: %s" % error) from error
-
-    def _take_bytes_or_iterable(self) -> None:
-        try:
-            view = memoryview(self.content)
-        except TypeError:
-            self.pieces = lambda: iter(self.content)
-            self.rereadable = hasattr(self.content, "__getitem__")  # an iterable without may be spent after one walk
-            return
-        view = view.cast("B") if view.c_contiguous and view.nbytes else memoryview(view.tobytes())
-        self.length = len(view)
-        self.pieces = lambda: iter([view])
-
-    def _open(self) -> Iterator[Any]:
-        with open(self.content, "rb", buffering=0) as reader:
-            yield from _read_blocks(reader)
-
-    def _read(self) -> Iterator[Any]:
-        if self.rereadable:
-            self.content.seek(0)
-        yield from _read_blocks(self.content)
-
-    def blocks(self) -> Iterator[memoryview]:
-        """The content, as long as it was measured to be, in blocks of at most 64 KiB."""
-        length = left = _FOREVER if self.length is None else self.length
-        try:
-            for piece in self.pieces():
-                view = memoryview(piece).cast("B") if len(piece) else memoryview(b"")
-                end = int(min(len(view), left))
-                for start in range(0, end, _BLOCK_BYTES):
-                    yield view[start : min(start + _BLOCK_BYTES, end)]
-                left -= end
-                if not left:
-                    break
-        except Exception as error:
-            raise errors.LocalProtocolError("reading the upload's source for bytes failed: %r" % error) from error
-        if 0 < left < _FOREVER:
-            raise errors.LocalProtocolError("the upload's source ended after %d of %d bytes" % (length - left, length))
-
-
-def _read_blocks(reader: Any) -> Iterator[Any]:
-    piece = _read_block(reader)
-    while piece is None or len(piece):  # None, from a reader that would block, is an error further up
-        yield piece
-        piece = _read_block(reader)
-
-
-def _read_block(reader: Any) -> Any:
-    try:
-        return reader.read(_BLOCK_BYTES)
-    except TypeError:
-        try:
-            return reader.read()  # of a class whose read() takes no size
-        except TypeError:
-            pass
-        raise
-
-
-def _seekable_length(reader: Any) -> Tuple[bool, Optional[int]]:
-    """Whether a reader can go back to its start, and how long it is from there."""
-    position = length = None
-    try:
-        if not getattr(reader, "seekable", lambda: True)():
-            return False, None
-        position = int(reader.tell())
-        length = int(reader.seek(0, 2) or reader.tell())
-        reader.seek(0)
-        if not length and _read_block(reader):
-            length = None  # as in /proc, where files have no size
-        reader.seek(position)
-        return True, length
-    except Exception as error:  # a pipe, a socket's file, a bare read(): each says it in its own way
-        try:
-            if position is None or (length is None and reader.tell() == position):
-                return False, None
-        except Exception:
-            pass
-        raise errors.LocalProtocolError("seeking in the upload's source failed: %r" % error) from error  # half-way
-
-
 class _Upload:
-    """A body in blocks, from whatever holds bytes or gives them. Each iteration sends it anew, from its start."""
+    """A body in blocks, from whatever holds bytes or gives them. Each iteration reads it anew, from its start."""
 
-    def __init__(self, source: _Source, progress: Optional[Progress], head: bytes = b"", tail: bytes = b"") -> None:
-        self.source = source
-        self.progress = progress or (lambda sent, total: None)
+    def __init__(
+        self, content: Any, argument: str, progress: Optional[Progress] = None, head: bytes = b"", tail: bytes = b""
+    ) -> None:
         self.head = head
         self.tail = tail
-        self.length = None if source.length is None else len(head) + source.length + len(tail)
+        self.progress = progress or (lambda sent, total: None)
         self.started = False
+        try:
+            self.content: Any = _in_pieces(content)
+            self.rereadable, self.size = _measured(self.content)  # size None: only reading tells
+        except (OSError, TypeError, ValueError) as error:
+            raise _bad_value(tuple(argument.split(".")), "cannot be read: %s" % error) from error
+        self.length = None if self.size is None else len(head) + self.size + len(tail)
 
     def __len__(self) -> int:
         """What watches urllib asks for this (OpenTelemetry); 0 where only reading tells."""
         return self.length or 0
 
-    def __bool__(self) -> bool:
-        return True
-
     def is_spent(self) -> bool:
-        """Whether it cannot be sent again."""
-        return self.started and not self.source.rereadable
+        return self.started and not self.rereadable
 
     def check_again(self) -> None:
         if self.is_spent():
@@ -2217,25 +1907,96 @@ class _Upload:
         self.started = True
         sent = 0
         self.progress(0, self.length)
-        blocks: Iterable[Any] = chain([memoryview(self.head)], self.source.blocks(), [memoryview(self.tail)])
+        blocks: Iterable[memoryview] = chain([memoryview(self.head)], self.blocks(), [memoryview(self.tail)])
         if self.length is not None and self.length <= _BLOCK_BYTES:
-            blocks = [memoryview(b"".join(blocks))]
+            blocks = [memoryview(b"".join(blocks))]  # which leaves in one send
         for block in blocks:
             if len(block):
                 yield block
                 sent += len(block)  # it has left by the time that the next is asked for
                 self.progress(sent, self.length)
 
+    def blocks(self) -> Iterator[memoryview]:
+        """The content, as long as it was measured to be, in blocks of at most 64 KiB."""
+        left = sys.maxsize if self.size is None else self.size
+        try:
+            for piece in self.pieces():
+                view = memoryview(piece).cast("B")[:left] if len(piece) else memoryview(b"")
+                for start in range(0, len(view), _BLOCK_BYTES):
+                    yield view[start : start + _BLOCK_BYTES]
+                left -= len(view)
+                if not left:
+                    break
+        except Exception as error:
+            raise errors.LocalProtocolError("reading the upload's source for bytes failed: %r" % error) from error
+        if self.size is not None and left:
+            words = "the upload's source ended after %d of %d bytes" % (self.size - left, self.size)
+            raise errors.LocalProtocolError(words)
+
+    def pieces(self) -> Iterator[Any]:
+        """The content as it comes."""
+        if isinstance(self.content, os.PathLike):
+            with open(self.content, "rb", buffering=0) as reader:
+                yield from _read_pieces(reader)
+        elif hasattr(self.content, "read"):
+            if self.rereadable:
+                self.content.seek(0)
+            yield from _read_pieces(self.content)
+        else:
+            yield from self.content
+
+
+def _in_pieces(content: Any) -> Any:
+    """Content as it is, but what holds bytes in memory as a list of one piece."""
+    if hasattr(content, "read") or isinstance(content, os.PathLike):
+        return content
+    try:
+        view = memoryview(content)
+    except TypeError:
+        return content
+    return [view if view.c_contiguous else view.tobytes()]
+
+
+def _measured(content: Any) -> Tuple[bool, Optional[int]]:
+    """Whether content can be read twice, and its size; None if only reading tells."""
+    if isinstance(content, os.PathLike):
+        if os.path.exists(content) and not (os.path.isfile(content) or os.path.isdir(content)):
+            return False, None  # a pipe, which would block in open()
+        with open(content, "rb") as reader:
+            return _measured(reader)
+    if isinstance(content, (list, tuple)):
+        return True, sum(memoryview(piece).nbytes for piece in content)
+    if not hasattr(content, "seek") or not getattr(content, "seekable", lambda: True)():
+        return False, None  # an iterable may be spent after one walk
+    try:
+        size = content.seek(0, 2) or content.tell()  # before Python 3.11, a SpooledTemporaryFile's seek() gives None
+        content.seek(0)
+        if not size and next(_read_pieces(content)):
+            size = None  # as in /proc, where files have no size
+    except Exception as error:
+        raise errors.LocalProtocolError("seeking in the upload's source failed: %r" % error) from error
+    return True, size
+
+
+def _read_pieces(reader: Any) -> Iterator[Any]:
+    """What a reader gives, with its empty end."""
+    piece = None
+    while piece != b"":
+        try:
+            piece = reader.read(_BLOCK_BYTES)
+        except TypeError:
+            piece = reader.read()  # of a class whose read() takes no size
+        yield piece
+
 
 def _as_body(content: Any) -> Union[bytes, _Upload]:
     if content is None or isinstance(content, str):
         return (content or "").encode()
+    if isinstance(content, (bytes, bytearray, memoryview)):
+        return bytes(content)
     if isinstance(content, _Blocks):  # by way of a client of the caller's own that hands on to ours
         return content.upload
-    if isinstance(content, (bytes, _Upload)):
-        return content
-    source = _Source(content, "content")
-    return b"".join(source.blocks()) if isinstance(content, (bytearray, memoryview)) else _Upload(source, None)
+    return content if isinstance(content, _Upload) else _Upload(content, "content")
 
 
 # As browsers and the official SDK escape file names; there, ESC stays as it is.
@@ -2244,16 +2005,17 @@ _ESCAPES = {**{code: "%%%02X" % code for code in range(32) if code != 27}, ord('
 
 def _multipart(model: Any, progress: Optional[Progress]) -> Tuple[_Upload, str]:
     """A multipart/form-data body (RFC 7578), and its content type."""
+    import mimetypes
+
     name = model.file.file_name
     content_type = model.file.content_type
     if not name:
         raise _bad_value(("body", "file", "file_name"), "must not be empty")
-    if content_type is None:
-        content_type = _guessed_type(name)
+    if content_type is None:  # the last step alone, for Python 3.13 takes "//[a" for a broken URL
+        content_type = mimetypes.guess_type(name.rpartition("/")[2])[0] or "application/octet-stream"
     if re.search(r"[\x00-\x08\x0a-\x1f\x7f]", content_type):  # which would add headers to the part
         raise _bad_value(("body", "file", "content_type"), "has control characters")
-    if progress is not None and not callable(progress):
-        raise _bad_type("progress", "must be a callable (sent, total)")
+    _require(progress is None or callable(progress), "progress", "must be a callable (sent, total)")
     boundary = os.urandom(16).hex()
     part = "--" + boundary + '\r\nContent-Disposition: form-data; name="%s"'
     fields = [("key", model.key), ("contentType", model.content_type)]
@@ -2263,19 +2025,8 @@ def _multipart(model: Any, progress: Optional[Progress]) -> Tuple[_Upload, str]:
         encoded = head.encode()
     except UnicodeEncodeError:
         raise _bad("body", "a key, name or type has lone surrogates") from None
-    source = _Source(model.file.content, "body.file")
-    upload = _Upload(source, progress, encoded, ("\r\n--%s--\r\n" % boundary).encode())
+    upload = _Upload(model.file.content, "body.file", progress, encoded, ("\r\n--%s--\r\n" % boundary).encode())
     return upload, "multipart/form-data; boundary=" + boundary
-
-
-def _guessed_type(name: str) -> str:
-    import mimetypes
-
-    try:
-        guessed = mimetypes.guess_type(name)[0]
-    except ValueError:  # Python 3.13 takes a name such as "//[" for a broken URL
-        guessed = None
-    return guessed or "application/octet-stream"
 
 
 # ---- Retries: call -> outcome -> model, the only place that decides to wait ------------------------------------------
@@ -2327,7 +2078,11 @@ def _built_request(call: _Call, client: Any) -> Any:
             call.headers["Content-Length"] = str(content.length)
         content = (_Blocks if call.scope.loop is None else _AwaitedBlocks)(content)
     return client.build_request(  # with no locals that hold a password
-        call.operation.method, call.url, content=content or call.content, headers=call.headers, **options
+        call.operation.method,
+        call.url,
+        content=content or call.content,
+        headers=Headers(call.headers.items()) if is_ours else call.headers,
+        **options,
     )
 
 
@@ -2532,7 +2287,7 @@ class _Half:
         if client is not None and not self.supplied:
             client.close()
         for scope in list(self.sleeping):
-            scope.wake()
+            scope.cancel()
 
 
 class _AsyncHalf(_Half):
@@ -2597,17 +2352,14 @@ class _CancelScope:
             if self.cancelled and end_wait:
                 raise errors.ReadError("the call was cancelled")
 
-    def wake(self) -> None:
-        """End the wait, if there is one."""
+    def cancel(self) -> None:
+        """End the wait, if there is one, and let no other begin."""
         with self.lock:
+            self.cancelled = True
             end_wait = self.end_wait
             self.end_wait = None
             if end_wait:
                 end_wait()
-
-    def cancel(self) -> None:
-        self.cancelled = True
-        self.wake()
 
     def sleep(self, seconds: float) -> None:
         """Wait; the only place that does so without waiting for something."""
@@ -2618,82 +2370,30 @@ class _CancelScope:
         self.watch(None)
 
 
-class _KeepAliveHandler(urllib.request.BaseHandler):
-    """Opens http and https for urllib.request, over connections that stay open."""
-
-    def __init__(self, pool: _Pool, max_response_bytes: int) -> None:
-        self.pool = pool
-        self.max_response_bytes = max_response_bytes
-
-    def http_open(self, request: Any) -> Response:
-        if not isinstance(request, Request):
-            raise errors.LocalProtocolError("a handler made a request of its own")
-        blocks = _exchange(self.pool, request, self.max_response_bytes)
-        content = io.BytesIO()
-        try:
-            head: Any = next(blocks)
-            for block in _limited(blocks, self.max_response_bytes):
-                content.write(block)
-        finally:
-            blocks.close()
-        return Response(head.status, head.headers, content.getvalue(), request, head.reason)
-
-    https_open = http_open
-
-
 class _SameOriginRedirects(urllib.request.BaseHandler):
     """Follows 307 and 308 (RFC 9110, 15.4) within one origin, with the same method, headers and body; nothing else."""
 
     handler_order = 1000  # the caller's handlers see a redirect before it is followed
 
     def http_response(self, request: Any, response: Any) -> Any:
-        target = _redirect_target(request, response)
-        if target is None:
+        if getattr(response, "status_code", None) not in (307, 308) or "location" not in response.headers:
+            return response
+        try:
+            target = _parse_url(urllib.parse.urljoin(request.full_url, response.headers["location"]))
+        except (errors.UnsupportedProtocol, ValueError):
+            return response
+        if target.origin != _parse_url(request.full_url).origin:
             return response
         if isinstance(request.data, _Upload):
             request.data.check_again()
         if request.redirects >= _MAX_REDIRECTS:
             raise errors.TooManyRedirects("more than %d redirects" % _MAX_REDIRECTS, request=request)
         request = request.copy()
-        request.full_url = target
+        request.full_url = target.text
         request.redirects += 1
         return self.parent.open(request, timeout=request.timeout)
 
     https_response = http_response
-
-
-def _redirect_target(request: Any, response: Any) -> Optional[str]:
-    if getattr(response, "status_code", None) not in (307, 308) or "location" not in response.headers:
-        return None
-    try:
-        target = _parse_url(urllib.parse.urljoin(request.full_url, response.headers["location"]))
-    except (errors.UnsupportedProtocol, ValueError):
-        return None
-    return target.text if target.origin == _parse_url(request.full_url).origin else None
-
-
-def _exchange(pool: _Pool, request: Request, max_bytes: int) -> Any:
-    """Send a request; give the response's head, then its body in blocks. Who stops early gives the connection up."""
-    scope: Any = request.scope
-    connection = pool.take(_parse_url(request.full_url))
-    reader = connection.reader
-    reusable = False
-    try:
-        complete = connection.send_request(request)
-        head = connection.reader.head()
-        yield head
-        yield from _decompressed(reader.body(request.get_method(), head, max_bytes), head.headers)
-        if not complete and head.status < 300:
-            raise errors.RemoteProtocolError("the server returned %d before it had the whole request" % head.status)
-        reusable = complete and reader.may_be_kept(head) and "close" not in request.headers.get("connection", "")
-    except errors.RequestError as error:
-        if _was_raised_by(error, __name__):
-            error.request = request
-            error.reused_connection = connection.exchanges > 1 and error.connection_lost and not reader.answered
-        raise
-    finally:
-        scope.watch(None)
-        pool.give_back(connection, reusable)
 
 
 def _limited(blocks: Iterable[memoryview], max_bytes: int) -> Iterator[memoryview]:
@@ -2705,18 +2405,60 @@ def _limited(blocks: Iterable[memoryview], max_bytes: int) -> Iterator[memoryvie
         yield block
 
 
-class _Pool:
-    """Idle connections. They change hands only under the lock; sockets are touched only outside it."""
+class _Pool(urllib.request.BaseHandler):
+    """Opens http and https for urllib.request, over connections that stay open. Idle ones change hands only under the
+    lock; sockets are touched only outside it."""
 
-    def __init__(self, proxy: Any, ssl_context: Optional[ssl.SSLContext], max_connections: int) -> None:
+    def __init__(self, proxy: Any, ssl_context: Optional[ssl.SSLContext], max_kept: int, max_bytes: int) -> None:
         self.proxy: Union[_Proxy, Literal[False], None] = proxy
         self.context = ssl_context
-        self.max_connections = max_connections
+        self.max_kept = max_kept
+        self.max_bytes = max_bytes  # of a response
         self.closed = False
         self.generation = 0
         self.idle: List[_Connection] = []  # the one used last is last
         self.reset_after_fork()
         _FORKED.add(self)
+
+    def http_open(self, request: Any) -> Response:
+        if not isinstance(request, Request):
+            raise errors.LocalProtocolError("a handler made a request of its own")
+        blocks = self.exchange(request)
+        content = io.BytesIO()
+        try:
+            head: Any = next(blocks)
+            for block in _limited(blocks, self.max_bytes):
+                content.write(block)
+        finally:
+            blocks.close()
+        return Response(head.status, head.headers, content.getvalue(), request, head.reason)
+
+    https_open = http_open
+
+    def exchange(self, request: Request) -> Any:
+        """Send a request; give the response's head, then its body in blocks. Who stops early gives the connection up."""
+        scope: Any = request.scope
+        connection = self.take(_parse_url(request.full_url))
+        reader = connection.reader
+        reusable = False
+        try:
+            complete = connection.send_request(request)
+            head = reader.head()
+            yield head
+            yield from _decompressed(reader.body(request.get_method(), head, self.max_bytes), head.headers)
+            if not complete and head.status < 300:
+                words = "the server returned %d before it had the whole request"
+                raise errors.RemoteProtocolError(words % head.status)
+            asks_to_close = "close" in _tokens(request.headers.get("connection", ""))
+            reusable = complete and reader.may_be_kept(head) and not asks_to_close
+        except errors.RequestError as error:
+            if _was_raised_by(error, __name__):
+                error.request = request
+                error.reused_connection = connection.exchanges > 1 and error.connection_lost and not reader.answered
+            raise
+        finally:
+            scope.watch(None)
+            self.give_back(connection, reusable)
 
     def reset_after_fork(self) -> None:
         """A child shares no socket and no lock with its parent, which may hold both at this very moment."""
@@ -2756,7 +2498,7 @@ class _Pool:
                 self.active -= 1
                 if reusable and not self.closed:
                     self.idle.append(connection)
-                    surplus = self.idle.pop(0) if len(self.idle) > self.max_connections else None
+                    surplus = self.idle.pop(0) if len(self.idle) > self.max_kept else None
         if surplus is not None:
             surplus.close()
 
@@ -2857,7 +2599,7 @@ def _parse_proxy(text: Any, source: str) -> _Proxy:
             raise errors.UnsupportedProtocol("%s is not supported" % _escaped(scheme.partition(":")[0]))
         bare, authorization = _split_credentials("http://" + rest)
         if "@" in bare:  # the password has a "/", "?" or "#"
-            bare, authorization = _split_credentials("http://" + rest, authority_end="")
+            bare, authorization = _split_credentials("http://" + rest, authority=".*")
         return _Proxy(_parse_url(bare), authorization)
     except errors.UnsupportedProtocol as error:
         words = "the proxy from %s must be http://host:port: %s" % (source, error)
@@ -2939,8 +2681,9 @@ class _Connection:
     def head(self, request: Request, length: Optional[int]) -> bytes:
         """The request line and headers: those given, and what is the connection's to say."""
         url = _parse_url(request.full_url)
-        given = chain(request.headers.items(), request.unredirected_hdrs.items())
-        headers = {"host": self.url.authority, **{name.lower(): value for name, value in given}}
+        headers = {"host": self.url.authority}
+        headers.update(request.headers.items())
+        headers.update({name.lower(): value for name, value in request.unredirected_hdrs.items()})
         target = url.target
         if self.proxy and url.scheme == "http":
             target = url.text
@@ -2951,7 +2694,7 @@ class _Connection:
         headers.update({"transfer-encoding": "chunked"} if length is None else {"content-length": str(length)})
         lines = "".join(["%s: %s\r\n" % pair for pair in headers.items()])
         head = "%s %s HTTP/1.1\r\n%s\r\n" % (request.get_method(), target, lines)
-        if re.search("[\r\n\0]", head.replace("\r\n", "", len(headers) + 2)):  # in a header that a handler added, say
+        if head.count("\r") + head.count("\n") + head.count("\0") != 2 * len(headers) + 4:  # by a handler's header, say
             raise errors.LocalProtocolError("a header would break out of its line")
         return head.encode("utf-8", "replace")
 
@@ -3024,7 +2767,7 @@ _WRITABLE = 4  # select.POLLOUT
 _Phase = collections.namedtuple("_Phase", "timeout doing failure")
 
 
-def _send_failure(error: Exception, wire: _Wire) -> errors.RequestError:
+def _send_failure(error: Exception, _: _Wire) -> errors.RequestError:
     return errors.WriteError("the connection broke while the request was sent: %s" % error)
 
 
@@ -3184,9 +2927,7 @@ def _queued_bytes(sock: Any) -> int:
         return 0
     try:
         return int.from_bytes(fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, b"\0\0\0\0"), sys.byteorder)
-    except (AttributeError, OSError) as error:
-        if not _was_raised_by(error, __name__):
-            raise
+    except (AttributeError, OSError):
         return 0
 
 
@@ -3394,7 +3135,6 @@ class _Reader:
 
 _HEAD_END = re.compile(rb"\n\r?\n")  # a bare LF may end a line (RFC 9112, 2.2)
 _STATUS_LINE = re.compile(r"(HTTP/1\.[01]) ([1-9][0-9][0-9])(?: ([^\0\r]*))?\r?")
-_HEADER_LINE = re.compile("(?m)^(" + _TOKEN.pattern + r"):([^\0\r\n]*)\r?\n")
 _TRAILER = re.compile(("(" + _TOKEN.pattern + r"):[^\0\r\n]*").encode())
 _CHUNKED = -1  # in place of a body's length
 
@@ -3411,10 +3151,12 @@ def _parse_head(head: bytes) -> _Head:
         raise errors.RemoteProtocolError("the response is not HTTP/1.1: " + _excerpt(head))
     if "\n " in rest or "\n\t" in rest:
         rest = re.sub(r"\r?\n[ \t]+", " ", rest)  # folded lines (RFC 9112, 5.2)
-    pairs = [(name, value.strip(" \t")) for name, value in _HEADER_LINE.findall(rest)]
-    left = _HEADER_LINE.sub("", rest)
-    if left not in ("\r\n", "\n"):  # http.client would hide the headers that follow a malformed line
-        raise errors.RemoteProtocolError("a header line is malformed: " + _excerpt(left.encode()))
+    pairs = []
+    for line in rest.split("\n")[:-2]:  # http.client would hide the headers that follow a malformed line
+        name, colon, value = line[: -1 if line.endswith("\r") else None].partition(":")
+        if not (colon and _TOKEN.fullmatch(name)) or "\r" in value or "\0" in value:
+            raise errors.RemoteProtocolError("a header line is malformed: " + _excerpt(line.encode()))
+        pairs.append((name, value.strip(" \t")))
     return _Head(match.group(1), int(match.group(2)), match.group(3) or "", Headers(pairs))
 
 
@@ -3508,7 +3250,9 @@ def _decode(call: _Call, outcome: Any) -> Any:
     if data is not None and is_json and outcome.status_code in call.operation.structured_errors:
         raise errors.ErrorResponse(data, outcome, secrets=call.secrets)
     if 400 <= outcome.status_code < 600:
-        raise errors.SDKError("API error occurred", outcome, data=data, secrets=call.secrets)
+        error = errors.SDKError("API error occurred", outcome, secrets=call.secrets)
+        error.data = data
+        raise error
     location = outcome.headers.get("location") if 300 <= outcome.status_code < 400 else None
     target = ", a redirect to " + _shortened(_shown_url(location).partition("?")[0], 500) if location else ""
     raise errors.SDKError("Unexpected response received" + target, outcome, secrets=call.secrets)
@@ -3556,9 +3300,9 @@ def _charset(headers: Any) -> str:
 def _parse_json(data: bytes, charset: str = "utf-8") -> Any:
     """JSON by RFC 8259, which has no NaN; a BOM passes. Raises ValueError, never RecursionError."""
     try:
-        text = (data[3:] if data[:3] == b"\xef\xbb\xbf" else data).decode(charset)
-        _check_depth(text)
-        return _decode_json(text)
+        data = data[3:] if data[:3] == b"\xef\xbb\xbf" else data
+        _check_depth(data if charset == "utf-8" else data.decode(charset).encode("utf-8", "surrogatepass"))
+        return _decode_json(data.decode(charset))
     except UnicodeDecodeError as error:
         raise ValueError("the JSON is not %s, at byte %d" % (charset.upper(), error.start)) from None
     except RecursionError:
@@ -3569,11 +3313,10 @@ _STEPS = bytes(1 if byte in b"[{" else 255 for byte in range(256))  # a bracket 
 _NO_BRACKETS = bytes(byte for byte in range(256) if byte not in b'[]{}"')
 
 
-def _check_depth(text: str) -> None:
+def _check_depth(data: bytes) -> None:
     """json's own limit is above what a small thread stack holds, on Python 3.12 and later (gh-113655)."""
-    if text.count("[") + text.count("{") <= _MAX_JSON_DEPTH:
+    if data.count(b"[") + data.count(b"{") <= _MAX_JSON_DEPTH:
         return
-    data = text.encode("utf-8", "surrogatepass")
     if b"\\" in data:
         data = data.replace(b"\\\\", b"").replace(b'\\"', b"")
     outside_strings = re.sub(b'"[^"]*"?', b"", data.translate(None, _NO_BRACKETS).replace(b'""', b""))
@@ -3582,7 +3325,7 @@ def _check_depth(text: str) -> None:
         raise ValueError("the JSON is nested too deeply")
 
 
-def _refuse_constant(name: str) -> NoReturn:
+def _refuse_constant(name: str) -> None:
     raise ValueError("%s is not JSON" % name)
 
 
@@ -3680,7 +3423,11 @@ def _without(secrets: Iterable[str], text: str) -> str:
     """Text without secrets; to be asked before it is cut, for half of a secret is not found."""
     for secret in secrets:
         if len(secret) > 5:  # a shorter one would be found in plain words, and masking these would spell it
-            text = text.replace(secret, "***").replace(json.dumps(secret)[1:-1], "***")
+            for spelled in (secret, json.dumps(secret)[1:-1]):
+                if len(spelled) <= 64:
+                    text = text.replace(spelled, "***")
+                elif spelled[:64] in text:  # to look for all of it may take quadratic time (bpo-41972)
+                    text = text.partition(spelled[:64])[0] + "***"
     return text
 
 
@@ -3888,7 +3635,8 @@ _EXAMPLES = [  # a word of a field's name or annotation; what may follow the nam
 ]
 _NOTES = """
 A field is name=text or name:=JSON. Either may come from a file, name=@FILE, or
-from standard input, name=@-, where a terminal asks for a password unseen.
+from standard input, name=@-. A password is password=@FILE or password=@-, which
+asks for it on a terminal.
 Exit status: 0 success, 1 API error, 2 usage error, 3 no response,
 4 the response could not be written, 130 interrupted.
 """
@@ -3996,7 +3744,7 @@ def _parsed_field(word: str, examples: Dict[str, str]) -> Tuple[str, Any]:
         raise _bad(word, "is not name=value")
     name, form, text = match.groups()
     needed = examples.get(name, "")[len(name) :][:2]
-    if needed in (":=", "=@") and not form.startswith(needed):
+    if needed in (":=", "=@") and not form.startswith(needed):  # a password would show in the list of processes
         raise _bad(name, "goes in as " + examples[name])
     if form[-1] == "@" and text == "-" and not sys.stdin.readable():
         raise _bad("standard input", "is closed")
@@ -4025,7 +3773,7 @@ def _explained(error: Exception) -> Tuple[int, str]:
     if not isinstance(error, AerostackError):
         return 2, str(error)
     if isinstance(error, errors.ValidationError):
-        flags = {("timeout_ms",): "--timeout", ("server_url",): "--server-url"}
+        flags = {("api_key_auth",): "--key-file", ("server_url",): "--server-url", ("timeout_ms",): "--timeout"}
         lines = [(flags.get(where) or _shown_place(where[1:] or where), words) for where, _, words in error.problems]
         return 2, "; ".join(map(": ".join, lines))
     status = 1 if isinstance(error, errors.SDKBaseError) else 3

@@ -981,6 +981,12 @@ class Response:
         self._position = len(self.content) if size is None or size < 0 else min(start + size, len(self.content))
         return self.content[start : self._position]
 
+    def iter_bytes(self) -> Iterator[bytes]:
+        yield self.content
+
+    def iter_text(self) -> Iterator[str]:
+        yield self.text
+
     def getcode(self) -> int:
         return self.status_code
 
@@ -1498,9 +1504,10 @@ def _to_integer(value: Any) -> int:
     is_whole = isinstance(value, float) and value.is_integer() and abs(value) < 2.0**63
     if is_whole or (isinstance(value, str) and re.fullmatch("-?[0-9]{1,4300}", value)):
         return int(value)
-    if not hasattr(type(value), "__index__"):
+    to_index = getattr(type(value), "__index__", None)
+    if to_index is None:
         raise _bad("", "Input should be a valid integer")
-    return int(value.__index__())
+    return int(to_index(value))
 
 
 def _to_number(value: Any) -> float:
@@ -1782,6 +1789,7 @@ def _json_body(model: BaseModel, title: str) -> Tuple[bytes, str]:
     """Compact JSON and its type. The C encoder does the work; only what it cannot write is walked through in Python."""
     try:
         body = model.model_dump(by_alias=True)
+        text = ""
         try:
             text = _encode_json(body)
             is_written = '"null":' not in text or not _may_have_none_keys(body)  # the encoder writes a key None so
@@ -2436,7 +2444,7 @@ class _Pool(urllib.request.BaseHandler):
     https_open = http_open
 
     def exchange(self, request: Request) -> Any:
-        """Send a request; give the response's head, then its body in blocks. Who stops early gives the connection up."""
+        """Send a request; give the response's head, then its body in blocks. Stopping early gives the connection up."""
         scope: Any = request.scope
         connection = self.take(_parse_url(request.full_url))
         reader = connection.reader
@@ -2544,8 +2552,9 @@ def _default_ssl_context() -> ssl.SSLContext:
         if not _was_raised_by(error, __name__):
             raise
         if error.filename is None:
-            words = "%s: the CA file %r cannot be used, for it holds no certificates in PEM form: %s"
-            words %= (", ".join(named), places.get("cafile"), error)
+            form = ", for it holds no certificates in PEM form" if isinstance(error, ssl.SSLError) else ""
+            words = "%s: the CA file %r cannot be used%s: %s"
+            words %= (", ".join(named), places.get("cafile"), form, error)
             raise errors.ConnectError(words, permanent=True) from error
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # SSLKEYLOGFILE cannot be written, no reason to fail
         context.load_verify_locations(**places) if places else context.load_default_certs()
@@ -2593,8 +2602,9 @@ def _parse_proxy(text: Any, source: str) -> _Proxy:
     """user:password@host:port as httpx takes it, and with any character in the password; never shown if malformed."""
     if not isinstance(text, str):
         raise _bad_type("proxy", 'must be a URL such as "http://proxy:3128", or False for none')
+    scheme, separator, rest = re.sub("^([a-zA-Z0-9+.-]+:/)(?!/)", r"\1/", text.strip()).partition("://")
+    rest = rest if separator else scheme
     try:
-        scheme, separator, rest = re.sub("^([a-zA-Z0-9+.-]+:/)(?!/)", r"\1/", text.strip()).rpartition("://")[0:3]
         if separator and scheme.lower() != "http":
             raise errors.UnsupportedProtocol("%s is not supported" % _escaped(scheme.partition(":")[0]))
         bare, authorization = _split_credentials("http://" + rest)
@@ -2604,7 +2614,7 @@ def _parse_proxy(text: Any, source: str) -> _Proxy:
     except errors.UnsupportedProtocol as error:
         words = "the proxy from %s must be http://host:port: %s" % (source, error)
     finally:
-        del text, rest  # a traceback's locals would show the password
+        del text, scheme, rest  # a traceback's locals would show the password
     raise errors.UnsupportedProtocol(words)
 
 

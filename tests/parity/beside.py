@@ -288,10 +288,10 @@ def describe(value, package):
         official = OFFICIAL.errors.ErrorResponseData
     if isinstance(value, enum.Enum):
         return name, value.value
-    if official is not None:
-        return name, {field: describe(getattr(value, field), package) for field in official.model_fields}
     if isinstance(value, dict):
         return {key: describe(item, package) for key, item in value.items()}
+    if official is not None:
+        return name, {field: describe(getattr(value, field), package) for field in official.model_fields}
     if isinstance(value, (list, tuple)):
         return [describe(item, package) for item in value]
     if isinstance(value, datetime.datetime):

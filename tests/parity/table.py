@@ -18,7 +18,7 @@ TABLE = {
         ("`SPEAKEASY_GENERATOR_VERSION`", "the generator's version", "empty: this file is written by hand"),
         ("`isinstance(client, HttpClient)`", "a protocol: true for httpx's client", "true for our class"),
         ("`sdk_configuration.client`", "can be set", "read-only: make another SDK"),
-        ("TypedDicts", "are TypedDicts", "plain `dict` at run time; exact for a type checker"),
+        ("TypedDicts", "are TypedDicts", "plain dicts at run time; exact for a type checker"),
     ],
     "Calls": [
         (
@@ -222,6 +222,8 @@ def read_page():
 
 class AfterTheRun(unittest.TestCase):
     """The last test of the suite: it looks at what all others saw."""
+
+    maxDiff = None
 
     def run(self, result=None):
         self.left_out = [case.id() for case, _ in result.skipped if "parity" in case.id()]

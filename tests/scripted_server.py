@@ -287,6 +287,15 @@ def flood(block):
     return step
 
 
+def start_tls(context):
+    """From here on the connection speaks TLS, as behind a CONNECT."""
+
+    def step(peer):
+        peer.socket = context.wrap_socket(peer.socket, server_side=True)
+
+    return step
+
+
 def wait(event):
     """Go on when the test says so."""
 
@@ -392,6 +401,7 @@ class LoopbackTestCase(unittest.TestCase):
     """Tests whose outcome must not depend on the proxies, certificates and keys that the environment names."""
 
     def setUp(self):
+        super().setUp()
         names = [
             name
             for name in os.environ
@@ -411,3 +421,30 @@ class ClientTestCase(LoopbackTestCase):
         super().setUp()
         self.client = HttpClient()
         self.addCleanup(self.client.close)
+
+
+class HostsTestCase(LoopbackTestCase):
+    """Tests for which every name that ends in .test or .local is this machine."""
+
+    def setUp(self):
+        super().setUp()
+        resolve = socket.getaddrinfo
+
+        def resolve_here(host, *rest, **options):
+            here = isinstance(host, str) and host.rstrip(".").endswith((".test", ".local"))
+            return resolve("127.0.0.1" if here else host, *rest, **options)
+
+        patch = mock.patch("socket.getaddrinfo", resolve_here)
+        patch.start()
+        self.addCleanup(patch.stop)
+
+    def client(self, **options):
+        made = HttpClient(**options)
+        self.addCleanup(made.close)
+        return made
+
+    def serve(self, *scripts, **options):
+        server = ScriptedServer(*scripts, **options)
+        server.__enter__()
+        self.addCleanup(server.__exit__, None, None, None)
+        return server

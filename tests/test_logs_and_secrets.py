@@ -9,21 +9,25 @@ import asyncio
 import base64
 import contextlib
 import copy
+import errno
+import gc
 import io
 import itertools
 import json
 import logging
 import os
 import pickle
+import socket
 import subprocess
 import sys
-import tempfile
 import traceback
 import unittest
+import urllib.request
 from unittest import mock
 
 import aerostack_lite
 from aerostack_lite import SDK, AsyncHttpClient, HttpClient, errors, models
+from tests.interruption import InterruptedCase, Interruption
 from tests.newcomer import MODULE, PATIENCE_SECONDS
 from tests.scripted_server import (
     LoopbackTestCase,
@@ -33,10 +37,12 @@ from tests.scripted_server import (
     expect,
     free_port,
     hang,
+    post,
     repeat,
     reset,
     until_gone,
 )
+from tests.test_command_line import CommandLineCase
 
 SECRETS = {name: "planted-%s-7f3a" % name for name in ("key", "password", "token", "proxy", "url", "header", "cookie")}
 FORMS = {
@@ -46,11 +52,11 @@ FORMS = {
         ("", secret),
         (" reversed", secret[::-1]),
         (" in hexadecimal", secret.encode().hex()),
-        (" in Base64", base64.b64encode(("user:" + secret).encode()).decode()),
+        (" in Base64", base64.b64encode(("user:" + secret).encode()).decode()[:24]),  # whatever follows it
         (" quoted", secret.replace("-", "%2D")),
     )
 }
-OPERATIONS = [(service, operation) for service, operation, _ in aerostack_lite.operations()]
+OPERATIONS = [(operation.service, operation) for operation in aerostack_lite.OPERATIONS]
 REQUESTS = {
     "ai_chat": {"messages": [{"role": "user", "content": "Hello"}]},
     "auth_signin": {"email": "a@b.c", "password": SECRETS["password"]},
@@ -100,6 +106,15 @@ class Shown:
             for name in ("request", "raw_response", "headers", "problems"):
                 self.add("%s.%s" % (kind, name), repr(getattr(error, name, None)))
             error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+
+    def add_failure(self, call):
+        """What the error of a call shows, if it fails. `assertRaises` would clear its frames."""
+        try:
+            call()
+        except BaseException as error:
+            self.add_error(error)
+            if isinstance(error, errors.RequestError):
+                self.add("pickle of " + type(error).__name__, pickle.dumps(error, 0))
 
     def secrets(self):
         return sorted(
@@ -164,12 +179,9 @@ class LogCase(LoopbackTestCase):
                 client.close()
 
     def shown_by(self, call):
-        """What the error of a call shows. `assertRaises` would clear its frames."""
+        """What the error of a call that fails shows."""
         shown = Shown()
-        try:
-            call()
-        except Exception as error:
-            shown.add_error(error)
+        shown.add_failure(call)
         self.assertTrue(shown.places, "it did not fail")
         return shown
 
@@ -333,6 +345,113 @@ class SecretsTest(LogCase):
                 )
                 self.assert_nothing_leaks(shown)
 
+    def test_a_proxy_s_password_is_shown_nowhere_however_its_url_is_written(self):
+        plain = SECRETS["proxy"]
+        passwords = [plain + character + plain for character in "#/?@:\\ %[]\"'<>^`{|};&=+$,!*()~\u00e9\t\x7f"]
+        urls = ["http://user:%s@127.0.0.1:1" % password for password in passwords]
+        for password in (plain, plain + "#/" + plain):
+            for form in (
+                "%s@127.0.0.1:1",
+                "user:%s@127.0.0.1:1",
+                "CORP\\user:%s@127.0.0.1:1",
+                "http:/user:%s@127.0.0.1:1",
+                "http:user:%s@127.0.0.1:1",
+                "http:///user:%s@127.0.0.1:1",
+                "http:\\\\user:%s@127.0.0.1:1",
+                "http//user:%s@127.0.0.1:1",
+                "//user:%s@127.0.0.1:1",
+                "://user:%s@127.0.0.1:1",
+                "htp://user:%s@127.0.0.1:1",
+                "https://user:%s@127.0.0.1:1",
+                "socks5://user:%s@127.0.0.1:1",
+                "socks5h:/user:%s@127.0.0.1:1",
+                "socks5:user:%s@127.0.0.1:1",
+                "h t t p://user:%s@127.0.0.1:1",
+                "http://%s@127.0.0.1:1",
+                "http://:%s@127.0.0.1:1",
+                " HTTP://user:%s@127.0.0.1:1/path?query#fragment",
+                "http://user:%s@127.0.0.1:99999",
+                "http://user:%s@127.0.0.1:port",
+                "http://user:%s@",
+                "http://user:%s@ho st:1",
+                "http://user:%s@[::1",
+                "http://user:%s@http://127.0.0.1:1",
+                "http://user:%s",
+                "user:%s",
+            ):
+                urls.append(form % password)
+
+        def know_none(*_, **__):
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+        with mock.patch("socket.getaddrinfo", know_none):
+            for url in urls:
+                shown = Shown()
+                for kind in (HttpClient, AsyncHttpClient):
+                    shown.add_failure(lambda: shown.add("repr", repr(kind(proxy=url))))
+                shown.add_failure(lambda: post(HttpClient(proxy=url), "https://aerostack.test/"))
+                with mock.patch.dict(os.environ, HTTP_PROXY=url):
+                    shown.add_failure(lambda: post(HttpClient(), "http://aerostack.test/"))
+                for name in ("HTTP_PROXY", "https_proxy", "ALL_PROXY") if plain + "#/" in url else ():
+                    with mock.patch.dict(os.environ, {name: url}):
+                        self.call_both_ways(
+                            *OPERATIONS[1],
+                            request=REQUESTS["auth_signin"],
+                            make_client=None,
+                            shown=shown,
+                            server_url="%s://aerostack.test" % ("https" if name == "https_proxy" else "http"),
+                            retries=None,
+                        )
+                with self.subTest(url):
+                    self.assert_nothing_leaks(shown)
+                self.log.lines.clear()
+                self.log.records.clear()
+
+    def test_what_is_half_made_shows_none(self):
+        proxy, url = "http://user:%s@127.0.0.1:1" % SECRETS["proxy"], "http://user:%s@127.0.0.1:1" % SECRETS["url"]
+        headers = {"X-Aerostack-Key": SECRETS["key"], "X-Signature": SECRETS["header"]}
+        for kind in (HttpClient, AsyncHttpClient):
+            for settings in (
+                {"max_connections": -1},
+                {"max_response_bytes": 0},
+                {"ssl_context": 5},
+                {"handlers": [5]},
+                {"handlers": 5},
+                {"headers": {"no token": "x"}},
+                {"headers": dict(headers, bad="a\r\nb")},
+                {"headers": 5},
+                {"proxy": "socks5" + proxy[4:]},
+                {"proxy": proxy + "x"},
+                {"proxy": proxy.encode()},
+                {"proxy": [proxy]},
+                {"no_such_setting": 1},
+            ):
+                with self.subTest(kind.__name__, settings=sorted(settings)):
+                    settings = dict({"proxy": proxy, "headers": headers}, **settings)
+                    self.assert_nothing_leaks(self.shown_by(lambda: kind(**settings)))
+        for settings in (
+            {"timeout_ms": -1},
+            {"client": 5},
+            {"async_client": 5},
+            {"max_workers": 0},
+            {"server_url": url + "?x"},
+            {"server_url": url.replace("http:", "ftp:")},
+            {"server_url": url.encode()},
+            {"url_params": {"a": 5}},
+            {"no_such_setting": 1},
+        ):
+            with self.subTest("SDK", settings=sorted(settings)):
+                settings = dict({"api_key_auth": SECRETS["key"], "server_url": url}, **settings)
+                self.assert_nothing_leaks(self.shown_by(lambda: SDK(**settings)))
+
+    def test_a_handler_of_urllib_that_fails_takes_none_along(self):
+        for method, steps in (("http_request", []), ("http_response", [expect, json_answer(ECHO, "401 No")])):
+            hook = type("Hook", (urllib.request.BaseHandler,), {method: mock.Mock(side_effect=OSError("no disk"))})
+            with ScriptedServer(steps) as server, HttpClient(handlers=[hook()]) as client:
+                url = "http://user:%s@%s" % (SECRETS["url"], server.netloc)
+                with SDK(SECRETS["key"], client=client, server_url=url) as sdk:
+                    self.assert_nothing_leaks(self.shown_by(lambda: sign_in(sdk)))
+
     def test_a_bad_key_is_refused_unquoted(self):
         for bad in (
             SECRETS["key"] + "\nX: y",
@@ -468,14 +587,110 @@ class SecretsTest(LogCase):
         self.assert_nothing_leaks(shown)
 
 
-class CommandLineSecretsTest(LogCase):
+def sign_in(sdk):
+    return sdk.authentication.auth_signin(**REQUESTS["auth_signin"])
+
+
+class InterruptedTest(InterruptedCase, LogCase):
+    """A signal handler may raise an error at any moment; an error tracker sends home the frames that it passes."""
+
+    def check(self, error, script, url="http://user:%s@%s", call=sign_in):
+        with Interruption(error) as interruption:
+            script = [step or interruption.begin for step in script]
+            with ScriptedServer(script) as server:
+                with SDK(SECRETS["key"], server_url=url % (SECRETS["url"], server.netloc)) as sdk:
+                    shown = self.shown_by(lambda: call(sdk))
+            self.assertTrue(any(where == "text of " + type(error).__name__ for where, _ in shown.places), shown.places)
+        self.assert_nothing_leaks(shown)
+
+    def test_no_stage_of_a_call_shows_one(self):
+        def set_a_large_value(sdk):
+            sdk.cache.cache_set(key="k", value={"password": SECRETS["password"], "rest": "x" * (16 << 20)})
+
+        def upload(sdk):
+            sdk.storage.storage_upload(key=SECRETS["token"], file=bytes(16 << 20))
+
+        ok = b"HTTP/1.1 200 OK\r\n"
+        busy = json_answer(ECHO, "503 No", "Retry-After: 8")
+        for name, arguments in {
+            "shaking hands": ([lambda peer: peer.read(5), None, hang], "https://user:%s@%s"),
+            "sending": ([lambda peer: peer.read(10), None, hang], "http://user:%s@%s", set_a_large_value),
+            "sending an upload": ([lambda peer: peer.read(10), None, hang], "http://user:%s@%s", upload),
+            "waiting": ([expect, None, hang],),
+            "within the head": ([expect, ok + b"X-Token: " + SECRETS["token"].encode(), None, hang],),
+            "within the body": ([expect, json_answer(GOOD)[:-5], None, hang],),
+            "sleeping": ([expect, busy, None, hang],),
+        }.items():
+            for error in (RuntimeError("mine"), ConnectionResetError(errno.ECONNRESET, "mine"), KeyboardInterrupt()):
+                with self.subTest(name, error=repr(error)):
+                    self.check(error, *arguments)
+
+    def test_a_call_that_is_interrupted_while_a_proxy_is_asked_shows_none(self):
+        for error in (RuntimeError("mine"), KeyboardInterrupt()):
+            for place in ("proxy=", "HTTPS_PROXY"):
+                with Interruption(error) as interruption, ScriptedServer([expect, interruption.begin, hang]) as proxy:
+                    address = "http://user:%s@%s" % (SECRETS["proxy"], proxy.netloc)
+                    client = HttpClient(proxy=address if place == "proxy=" else None)
+                    with mock.patch.dict(os.environ, {} if place == "proxy=" else {place: address}), client:
+                        with SDK(SECRETS["key"], client=client, server_url="https://aerostack.test") as sdk:
+                            self.assert_nothing_leaks(self.shown_by(lambda: sign_in(sdk)))
+
+
+class MemoryTest(LogCase):
+    @unittest.skipUnless(sys.implementation.name == "cpython", "only CPython tells who holds what")
+    def test_when_all_is_closed_nothing_of_the_process_holds_a_secret(self):
+        marks = ["%s-7f3a-%d" % (name, os.getpid()) for name in ("key", "url", "call", "proxy", "other", "password")]
+
+        def use():
+            key, url, call_url, proxy, other_proxy, password = ("held-" + mark for mark in marks)
+            login = {"email": "a@b.c", "password": password}
+            redirect = answer(b"", "Location: /v1/auth/signin?again", status="307 There")
+            script = [expect, redirect, expect, json_answer(GOOD), expect, json_answer(ECHO, "401 No"), close]
+            with ScriptedServer(script) as server:
+                netlocs = ["http://user:%s@%s/v1" % (secret, server.netloc) for secret in (url, call_url)]
+                with SDK(key, server_url=netlocs[0]) as sdk:
+                    sdk.authentication.auth_signin(**login)
+                    with contextlib.suppress(errors.AerostackError):
+                        sdk.authentication.auth_signin(**login, server_url=netlocs[1])
+            server.forget()
+            for address in ("http://user:%s@127.0.0.1:%d", "http://user:%s#@127.0.0.1:%d", "socks5://user:%s@a:%d"):
+                with contextlib.suppress(errors.AerostackError), HttpClient(proxy=address % (proxy, 1)) as client:
+                    post(client, "http://aerostack.test/")
+                with mock.patch.dict(os.environ, HTTP_PROXY=address % (other_proxy, 1)), SDK(key) as sdk:
+                    with contextlib.suppress(errors.AerostackError):
+                        sdk.authentication.auth_signin(**login, server_url="http://aerostack.test", retries=None)
+            with contextlib.suppress(errors.AerostackError):
+                SDK(key, server_url="http://user:%s@ho st/" % url)
+
+        use()
+        gc.collect()
+        self.log.records.clear()
+        self.log.lines.clear()
+        self.assertEqual({mark: holders("held-" + mark) for mark in marks}, {mark: [] for mark in marks})
+
+
+def holders(secret):
+    """The kinds of things that hold a text in which a secret is."""
+    found, seen = set(), set()
+    things = gc.get_objects()
+    while things:
+        thing = things.pop()
+        for held in gc.get_referents(thing):
+            if isinstance(held, (str, bytes)):
+                where = secret if isinstance(held, str) else secret.encode()
+                if held is not secret and where in held:
+                    found.add("%s: %.100r" % (type(thing).__name__, thing))
+            elif not gc.is_tracked(held) and id(held) not in seen:  # else it comes by itself
+                seen.add(id(held))
+                things.append(held)
+    return sorted(found)
+
+
+class CommandLineSecretsTest(CommandLineCase, LogCase):
     def setUp(self):
         super().setUp()
-        self.folder = tempfile.TemporaryDirectory()
-        self.addCleanup(self.folder.cleanup)
         for name in ("key", "password"):
-            with open(os.path.join(self.folder.name, name), "w") as file:
-                file.write(SECRETS[name] + "\n")
+            self.write(name, SECRETS[name].encode() + b"\n")
 
     def arguments(self, operation, server):
         """The command for an operation, with its secrets in files."""
@@ -488,34 +703,39 @@ class CommandLineSecretsTest(LogCase):
             "value:=1" for _ in range(operation == "cache_set")
         ]
         if "password" in REQUESTS[operation]:
-            typed.append("password=@" + os.path.join(self.folder.name, "password"))
+            typed.append("password=@password")
         if "data" in REQUESTS[operation]:
             typed = [text for text in typed if not text.startswith("data")] + ["data:={}"]
         if "file" in REQUESTS[operation]:
-            typed.append("file=@" + os.path.join(self.folder.name, "password"))
+            typed.append("file=@password")
         url = "http://127.0.0.1:%d" % server.port
-        return (
-            [operation]
-            + typed
-            + ["--key-file", os.path.join(self.folder.name, "key"), "--verbose", "--server-url", url]
-        )
+        return [operation] + typed + ["--key-file", "key", "--verbose", "--server-url", url]
 
     def test_its_errors_and_its_verbose_log_show_none(self):
         for answers in (
             json_answer(GOOD),
             json_answer(ECHO, "401 No"),
-            json_answer(ECHO, "500 No"),
+            json_answer(ECHO, "501 No"),
             b"garbage %s\r\n\r\n" % SECRETS["key"].encode(),
         ):
             for _, operation in OPERATIONS:
                 with self.subTest(operation.name), ScriptedServer([expect, answers, close]) as server:
-                    complaints, shown = io.StringIO(), Shown()
-                    with contextlib.redirect_stderr(complaints), contextlib.redirect_stdout(io.StringIO()):
-                        self.assertIn(
-                            aerostack_lite._main(self.arguments(operation.name, server) + ["--retries", "0"]), (0, 1, 3)
-                        )
-                    shown.add("standard error", complaints.getvalue())
-                    self.assertIn(operation.name, complaints.getvalue())
+                    status, _, complaints = self.run_here(*self.arguments(operation.name, server))
+                    self.assertIn(status, (0, 1, 3))
+                    self.assertIn(operation.name, complaints)
+                    shown = Shown()
+                    shown.add("standard error", complaints)
+                    self.assert_nothing_leaks(shown)
+
+    def test_its_errors_about_a_proxy_show_none(self):
+        with ScriptedServer(repeat(expect, answer(status="407 Who"))) as server:
+            for url in ("http://user:%s#%s@%s", "socks5:/user:%s?%s@%s", "user:%s/%s@%s", "http://user:%s @%s@x:%s"):
+                shown = Shown()
+                with self.subTest(url):
+                    os.environ["HTTP_PROXY"] = url % (SECRETS["proxy"], SECRETS["proxy"], server.netloc)
+                    status, output, complaints = self.run_here(*self.arguments("cache_get", server))
+                    self.assertIn(status, (1, 3))
+                    shown.add("standard output and error", output + complaints)
                     self.assert_nothing_leaks(shown)
 
     def test_the_process_list_shows_none(self):

@@ -1,8 +1,10 @@
 """Connecting: addresses, deadlines, descriptors, socket options, TLS without certificates."""
 
 import errno
+import functools
 import gc
 import os
+import re
 import socket
 import ssl
 import subprocess
@@ -51,16 +53,6 @@ def resolves_to(*addresses):
 
 
 class ConnectTest(ClientTestCase):
-    def test_a_connection_that_is_reset_while_it_is_set_up_is_a_connect_error(self):
-        class Reset(socket.socket):
-            def setsockopt(self, *_):
-                if threading.current_thread() is threading.main_thread():  # else it is the server's
-                    raise OSError(errno.EINVAL, "Invalid argument")  # as macOS says it
-
-        with ScriptedServer([until_gone]) as server, mock.patch("socket.socket", Reset), HttpClient() as client:
-            with self.assertRaises(errors.ConnectError):
-                post(client, server.url)
-
     def test_a_refused_connection_says_where_and_why(self):
         port = free_port()
         with self.assertRaises(errors.ConnectError) as caught:
@@ -264,6 +256,138 @@ class ConnectTest(ClientTestCase):
         self.assertEqual([str(warning.message) for warning in warned], [])
 
 
+class ResolverOfTheProgramTest(ClientTestCase):
+    """A program may put a resolver of its own in the place of socket.getaddrinfo: a pin, a cache, a list of hosts."""
+
+    def setUp(self):
+        super().setUp()
+        self.resolve = socket.getaddrinfo
+
+    def here(self, port):
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
+
+    def resolvers(self):
+        def by_ending(host, *rest, **options):
+            return self.resolve("127.0.0.1" if host.endswith(".corp") else host, *rest, **options)
+
+        def by_name(host, port, family=0, type=0, proto=0, flags=0):  # as Python names them
+            return self.resolve({"api.corp": "127.0.0.1"}.get(host.lower(), host), port, family, type, proto, flags)
+
+        def in_words(host, port, *rest):
+            if "." not in host or re.match("[a-z]", host):
+                return self.here(port)
+            return self.resolve(host, port, *rest)
+
+        @functools.lru_cache(maxsize=None)
+        def cached(host, *rest, **options):
+            return by_ending(host, *rest, **options)
+
+        def as_a_tuple(host, *rest, **options):
+            return tuple(by_ending(host, *rest, **options))
+
+        return by_ending, by_name, in_words, cached, as_a_tuple
+
+    def test_it_is_asked_with_a_str_once_a_connection(self):
+        with ScriptedServer(repeat(expect, answer(b"1", "Connection: close"), close)) as server:
+            for resolver in self.resolvers():
+                for host, most in (("api.corp", 2), ("API.corp", 2), ("127.0.0.1", 2)):
+                    asked = []
+
+                    def asking(host, *rest, **options):
+                        asked.append(host)
+                        return resolver(host, *rest, **options)
+
+                    with self.subTest(resolver.__name__, host=host), mock.patch("socket.getaddrinfo", asking):
+                        for _ in range(2):
+                            self.assertEqual(post(self.client, "http://%s:%d/" % (host, server.port)).content, b"1")
+                        self.assertEqual({type(name) for name in asked} - {str}, set())
+                        self.assertLessEqual(len(asked), most)
+                        if "corp" in host:
+                            self.assertEqual(len(asked), most)
+
+    def test_it_is_asked_so_for_an_address_of_ipv6_and_for_a_proxy(self):
+        asked = []
+
+        def elsewhere(host, port, *rest, **options):
+            asked.append(host.strip())
+            return self.here(server.port)
+
+        with ScriptedServer(repeat(expect, answer(b"1"))) as server, mock.patch("socket.getaddrinfo", elsewhere):
+            self.assertEqual(post(self.client, "http://[::1]:9/").content, b"1")
+            with HttpClient(proxy="http://proxy.corp:3128") as client:
+                self.assertEqual(post(client, "http://api.corp/").content, b"1")
+        self.assertEqual(asked[-1], "proxy.corp")
+        self.assertLessEqual(len(asked), 2)
+
+    def test_its_list_is_left_as_it_is(self):
+        with ScriptedServer(repeat(expect, answer(b"1", "Connection: close"), close)) as server:
+            pinned = self.here(free_port()) + self.here(server.port)
+            with mock.patch("socket.getaddrinfo", lambda *_, **__: pinned):
+                for _ in range(2):
+                    self.assertEqual(post(self.client, "http://api.corp/").content, b"1")
+            self.assertEqual(len(pinned), 2)
+
+    def test_an_error_of_its_own_that_no_network_makes_passes_as_it_is(self):
+        for mine in (KeyError("api.corp"), RuntimeError("no table")):
+            with mock.patch("socket.getaddrinfo", side_effect=mine) as resolver:
+                with SDK("key", server_url="http://api.corp") as sdk, self.assertRaises(type(mine)) as caught:
+                    sdk.cache.cache_get(key="k")
+            self.assertIs(caught.exception, mine)
+            self.assertEqual(resolver.call_count, 1)
+
+
+class OptionsTest(ClientTestCase):
+    """Socket options are niceties: a kernel, a sandbox or an emulation that has none of them stops no call."""
+
+    options = ("TCP_NODELAY", "SO_KEEPALIVE", "TCP_KEEPIDLE", "TCP_KEEPALIVE", "TCP_KEEPINTVL", "TCP_KEEPCNT")
+
+    def refusing(self, refused, code=errno.ENOPROTOOPT):
+        """A kernel that refuses some options, but not to the server's threads."""
+        set_option, this_thread = socket.socket.setsockopt, threading.get_ident()
+        refused = {getattr(socket, name) for name in refused if hasattr(socket, name)}
+
+        def set_or_refuse(used, level, option, *value):
+            if option in refused and threading.get_ident() == this_thread:
+                raise OSError(code, os.strerror(code))
+            return set_option(used, level, option, *value)
+
+        return mock.patch.object(socket.socket, "setsockopt", set_or_refuse)
+
+    def check(self):
+        with ScriptedServer(repeat(expect, answer(b"1"))) as server, HttpClient() as client:
+            for _ in range(2):
+                self.assertEqual(post(client, server.url).content, b"1")
+            self.assertEqual(server.connections, 1)
+            with HttpClient(proxy=server.url) as client:
+                self.assertEqual(post(client, "http://api.example.test/").content, b"1")
+
+    def test_one_that_is_refused_stops_no_call(self):
+        for name in self.options:
+            with self.subTest(name), self.refusing([name]):
+                self.check()
+
+    def test_all_refused_with_whatever_error_stop_no_call(self):
+        for code in (errno.ENOPROTOOPT, errno.EINVAL, errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.ENOSYS):
+            with self.subTest(errno.errorcode[code]), self.refusing(self.options, code):
+                self.check()
+
+    def test_what_is_refused_leaves_the_others_set(self):
+        with self.refusing(["TCP_KEEPIDLE", "TCP_KEEPALIVE"]), ScriptedServer(repeat(expect, answer())) as server:
+            post(self.client, server.url)
+            (used,) = sockets_to(server)
+            self.assertTrue(used.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+            self.assertTrue(used.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE))
+
+    def test_those_that_this_python_does_not_know_are_left_out(self):
+        for name in self.options[2:]:
+            if hasattr(socket, name):
+                patch = mock.patch.object(socket, name)
+                patch.start()
+                self.addCleanup(patch.stop)
+                delattr(socket, name)
+        self.check()
+
+
 class TlsTest(ClientTestCase):
     """What can be seen of TLS without a certificate."""
 
@@ -279,11 +403,11 @@ class TlsTest(ClientTestCase):
 
     def test_certificates_that_cannot_be_read_are_an_error_naming_their_file(self):
         with tempfile.NamedTemporaryFile(suffix=".pem") as file, ScriptedServer([hang]) as server:
-            with mock.patch.dict(os.environ, REQUESTS_CA_BUNDLE=file.name), self.assertRaises(
-                errors.ConnectError
-            ) as caught:
-                post(self.client, "https://%s/" % server.netloc, timeout=5.0)
-            self.assertIn("CA file %r cannot be used" % file.name, str(caught.exception))
+            with mock.patch.dict(os.environ, REQUESTS_CA_BUNDLE=file.name):
+                with self.assertRaises(errors.ConnectError) as caught:
+                    post(self.client, "https://%s/" % server.netloc, timeout=5.0)
+            self.assertIn("REQUESTS_CA_BUNDLE", str(caught.exception))
+            self.assertIn(repr(file.name), str(caught.exception))
             self.assertTrue(caught.exception.permanent)
 
     def test_what_is_no_context_is_refused_when_the_client_is_made(self):

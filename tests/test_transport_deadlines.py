@@ -2,11 +2,19 @@
 
 import gzip
 import math
+import socket
+import sys
+import threading
 import time
+import unittest
 from unittest import mock
 
-from aerostack_lite import SDK, HttpClient, errors
+import aerostack_lite
+from aerostack_lite import SDK, BackoffStrategy, HttpClient, RetryConfig, errors
+from tests.recording_server import EXAMPLES, both, every_operation
 from tests.scripted_server import (
+    PATIENCE_SECONDS,
+    DeafAddress,
     LoopbackTestCase,
     ScriptedServer,
     Stopwatch,
@@ -22,6 +30,8 @@ from tests.scripted_server import (
 
 TIMEOUT = 0.2
 SLACK = 0.3
+SLACK_OF_MANY = 1.0  # where dozens of threads start at once
+LINUX = sys.platform.startswith("linux")
 OK = b"HTTP/1.1 200 OK\r\n"
 
 
@@ -129,6 +139,108 @@ class DripTest(LoopbackTestCase):
         with ScriptedServer([expect, answer(b"1"), late]) as server, HttpClient() as client:
             post(client, server.url, timeout=0.4)
             self.assertEqual(post(client, server.url, timeout=10.0).content, b"2")
+
+
+class DefaultTest(LoopbackTestCase):
+    """By default a call ends at its first time-out, whatever was under way: it takes `timeout_ms` as a whole."""
+
+    def check(self, server_url, kind, call=None, attempts=1, **settings):
+        """A call of 0.4 s by default rules; it ends after that, in one attempt."""
+        settings.setdefault("timeout_ms", 400)
+        with Stopwatch() as took, SDK("key", server_url=server_url, **settings) as sdk:
+            with self.assertRaises(kind) as caught:
+                call(sdk) if call else sdk.cache.cache_get(key="k")
+        self.assertIsInstance(caught.exception, errors.TimeoutException)
+        self.assertEqual(caught.exception.attempts, attempts)
+        self.assertGreater(took.seconds, 0.35)
+        self.assertLess(took.seconds, 0.4 + SLACK_OF_MANY)
+        return caught.exception
+
+    def check_every_operation(self, server_url, kind):
+        def check(case):
+            service, name, number = case
+            self.check(server_url, kind, lambda sdk: list(both(sdk, service, name))[number](**EXAMPLES[name][0]))
+
+        names = [(service, operation.name) for service, operation in every_operation()]
+        at_once(check, *[(*name, number) for name in names for number in (0, 1)])
+
+    def test_no_operation_is_repeated_after_a_server_s_silence(self):
+        with ScriptedServer([expect, hang]) as server:
+            self.check_every_operation(server.url, errors.TimeoutException)
+            self.assertLessEqual(server.connections, 2 * len(EXAMPLES))
+
+    @unittest.skipUnless(LINUX, "only Linux drops what a full listener cannot queue")
+    def test_no_operation_is_repeated_where_nothing_answers_at_all(self):
+        with DeafAddress() as deaf:
+            self.check_every_operation(deaf.url, errors.ConnectTimeout)
+
+    def test_no_stage_is_repeated(self):
+        def check(case):
+            script, options = case
+            with ScriptedServer(script) as server:
+                scheme = options.pop("scheme", "http")
+                if options.pop("proxy", False):
+                    with HttpClient(proxy=server.url) as client:
+                        error = self.check(scheme + "://origin.test", errors.TimeoutException, client=client)
+                else:
+                    error = self.check("%s://%s" % (scheme, server.netloc), errors.TimeoutException, **options)
+                self.assertLessEqual(server.connections, 1)
+                if scheme == "https":
+                    self.assertIs(error.maybe_processed, False)
+
+        at_once(
+            check,
+            ([hang], {"scheme": "https"}),
+            ([drip(b"\x16\x03\x03\x3f\xff" + bytes(10000))], {"scheme": "https"}),
+            ([expect, OK, hang], {}),
+            ([expect, OK + b"Content-Length: 9\r\n\r\n{", hang], {}),
+            ([expect, OK + b"Content-Length: 9\r\n\r\n", drip(b"x" * 9, 0.1)], {}),
+            ([expect, b"HTTP/1.1 100 Continue\r\n\r\n", hang], {}),
+            ([expect, hang], {"proxy": True}),
+            ([expect, hang], {"proxy": True, "scheme": "https"}),
+            ([expect, OK + b"\r\n", hang], {"proxy": True, "scheme": "https"}),
+        )
+
+    def test_a_request_that_nobody_reads_is_not_sent_again(self):
+        with ScriptedServer([hang]) as server:
+            self.check(
+                server.url, errors.WriteTimeout, lambda sdk: sdk.cache.cache_set(key="k", value="x" * (16 << 20))
+            )
+            self.assertEqual(server.connections, 1)
+
+    def test_a_name_server_that_is_silent_is_not_asked_again(self):
+        released = threading.Event()
+
+        def be_silent(*_, **__):
+            released.wait(PATIENCE_SECONDS)
+            raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+        with mock.patch("socket.getaddrinfo", side_effect=be_silent) as resolver:
+            error = self.check("http://slow.test", errors.ConnectTimeout)
+            released.set()
+        self.assertIs(error.maybe_processed, False)
+        self.assertEqual(resolver.call_count, 1)
+
+    def test_a_time_out_after_a_refusal_ends_the_call_too(self):
+        busy = answer(b"", "Retry-After: 0.01", status="503 Busy")
+        with ScriptedServer([expect, busy, expect, hang]) as server:
+            self.check(server.url, errors.ReadTimeout, attempts=2)
+
+    def test_a_call_of_no_options_ends_at_the_default_deadline(self):
+        with mock.patch.object(aerostack_lite, "_DEFAULT_TIMEOUT_MS", 400):
+            for script in ([expect, hang], [expect, OK, drip(b"X: y\r\n" * 999)]):
+                with ScriptedServer(script) as server:
+                    self.check(server.url, errors.ReadTimeout, timeout_ms=None)
+                    self.assertEqual(server.connections, 1)
+
+    def test_a_retry_config_of_the_caller_s_repeats_it(self):
+        config = RetryConfig("backoff", BackoffStrategy(1, 1, 1.0, 500), True)
+        for script in ([expect, hang], [hang]):
+            with ScriptedServer(script) as server, self.assertRaises(errors.TimeoutException) as caught:
+                url = "%s://%s" % ("http" if expect in script else "https", server.netloc)
+                with SDK("key", server_url=url, retry_config=config, timeout_ms=100) as sdk:
+                    sdk.queue.queue_enqueue(type="t", data={})
+            self.assertGreater(caught.exception.attempts, 1)
 
 
 class TimeoutValueTest(LoopbackTestCase):

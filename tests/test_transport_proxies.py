@@ -6,10 +6,9 @@ import socket
 import unittest
 from unittest import mock
 
-from aerostack_lite import SDK, HttpClient, errors
+from aerostack_lite import SDK, errors
 from tests.scripted_server import (
-    LoopbackTestCase,
-    ScriptedServer,
+    HostsTestCase,
     Stopwatch,
     answer,
     at_once,
@@ -29,33 +28,7 @@ from tests.scripted_server import (
 ONE_CASE_ONLY = os.name == "nt"  # Windows does not tell http_proxy from HTTP_PROXY
 
 
-class ProxyCase(LoopbackTestCase):
-    def setUp(self):
-        super().setUp()
-        # A name that ends in .test is this machine, so that going past the proxy is something to see.
-        resolve = socket.getaddrinfo
-        patch = mock.patch(
-            "socket.getaddrinfo",
-            lambda host, *rest, **options: resolve(
-                "127.0.0.1" if str(host).endswith((".test", ".local")) else host, *rest, **options
-            ),
-        )
-        patch.start()
-        self.addCleanup(patch.stop)
-
-    def client(self, **options):
-        made = HttpClient(**options)
-        self.addCleanup(made.close)
-        return made
-
-    def serve(self, *scripts, **options):
-        server = ScriptedServer(*scripts, **options)
-        server.__enter__()
-        self.addCleanup(server.__exit__, None, None, None)
-        return server
-
-
-class ChoiceTest(ProxyCase):
+class ChoiceTest(HostsTestCase):
     def setUp(self):
         super().setUp()
         self.proxy = self.serve(repeat(expect, answer(b'"proxy"')))
@@ -210,7 +183,7 @@ class ChoiceTest(ProxyCase):
                 self.client(proxy=bad)
 
 
-class CredentialsTest(ProxyCase):
+class CredentialsTest(HostsTestCase):
     def with_password(self, proxy):
         return "http://us%%40er:hu%%3Ash%%20%%C3%%A9@%s" % proxy.netloc
 
@@ -245,6 +218,68 @@ class CredentialsTest(ProxyCase):
                 header(proxy.requests[0], "Proxy-Authorization"), ["Basic " + base64.b64encode(sent).decode()]
             )
 
+    def test_whatever_httpx_takes_in_them_is_taken(self):
+        for written, sent in (
+            ("CORP\\jane:pw", "CORP\\jane:pw"),
+            ("user:p w", "user:p w"),
+            ("user: ", "user: "),
+            ("user:p@ss@word", "user:p@ss@word"),
+            ("us@er:pw", "us@er:pw"),
+            ("user:100%", "user:100%"),
+            ("user:p%zzq", "user:p%zzq"),
+            ("user:p%23%2F%3Fq", "user:p#/?q"),
+            ("user:p\\q", "user:p\\q"),
+            ("\u00fcser:p\u00e4ss", "\u00fcser:p\u00e4ss"),
+            ('user:"<>^`{|}~', 'user:"<>^`{|}~'),
+            ("user:[x]", "user:[x]"),
+            ("user:p;&=+$,!*'()", "user:p;&=+$,!*'()"),
+            ("user:a:b:c", "user:a:b:c"),
+        ):
+            for place in ("proxy=", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+                with self.subTest(written, place=place):
+                    self.check_sent(place, "http://%s@%%s" % written.replace("%", "%%"), sent)
+
+    def test_the_url_may_be_written_in_other_ways(self):
+        for url in (
+            "HTTP://user:p w@%s",
+            "  http://user:p w@%s\n",
+            "http://user:p w@%s/",
+            "http://user:p w@%s/a/path",
+            "http://user:p w@%s?query",
+            "http://user:p w@%s#fragment",
+            "user:p w@%s",
+        ):
+            for place in ("proxy=", "HTTP_PROXY", "HTTPS_PROXY"):
+                with self.subTest(url, place=place):
+                    self.check_sent(place, url, "user:p w")
+
+    def check_sent(self, place, url, credentials):
+        """A proxy at this place gets these credentials."""
+        proxy = self.serve([expect, answer(status="403 No")])
+        url %= proxy.netloc
+        with mock.patch.dict(os.environ, {} if place == "proxy=" else {place: url}):
+            client = self.client(**({"proxy": url} if place == "proxy=" else {}))
+            if place == "HTTPS_PROXY":
+                with self.assertRaises(errors.ProxyError):
+                    post(client, "https://origin.test/")
+            else:
+                self.assertEqual(post(client, "http://origin.test/").status_code, 403)
+        sent = header(proxy.requests[0], "Proxy-Authorization")
+        self.assertEqual(sent, ["Basic " + base64.b64encode(credentials.encode()).decode()])
+
+    def test_a_password_with_characters_that_end_a_host_leads_to_no_other_host(self):
+        resolve, asked = socket.getaddrinfo, []
+
+        def look_up(host, *rest, **options):
+            asked.append(host)
+            return resolve(host, *rest, **options)
+
+        for written in ("p#ssw0rd", "p/ssw0rd", "p?ssw0rd", "8080#ssw0rd", "80/ssw0rd", "1?x:2#y/z", "#", "/", "?@#"):
+            for place in ("proxy=", "HTTP_PROXY", "HTTPS_PROXY"):
+                with self.subTest(written, place=place), mock.patch("socket.getaddrinfo", look_up):
+                    self.check_sent(place, "http://user:%s@%%s" % written, "user:" + written)
+        self.assertEqual({host for host in asked if str(host) != "127.0.0.1"}, set())
+
     def test_they_are_never_shown(self):
         proxy = self.serve([expect, answer(b"", status="407 Hush")])
         client = self.client(proxy=self.with_password(proxy))
@@ -257,12 +292,22 @@ class CredentialsTest(ProxyCase):
             for secret in ("hu%3Ash", "hu:sh", "hush@", "us%40er", base64.b64encode(b"us@er").decode()[:6]):
                 self.assertNotIn(secret, shown)
 
-    def test_a_refusing_proxy_is_shown_masked(self):
+    def test_a_proxy_that_cannot_be_reached_is_a_connect_error_that_names_it_masked(self):
         port = free_port()
-        with self.assertRaises(errors.RequestError) as caught:
-            post(self.client(proxy="http://user:hush@127.0.0.1:%d" % port), "https://origin.test/")
-        self.assertIsInstance(caught.exception, ConnectionError)
-        self.assertIn("http://***@127.0.0.1:%d" % port, str(caught.exception))
+        for place in ("proxy=", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+            url = "http://user:hush@127.0.0.1:%d" % port
+            with mock.patch.dict(os.environ, {} if place == "proxy=" else {place: url}):
+                client = self.client(**({"proxy": url} if place == "proxy=" else {}))
+                for origin in ("http://origin.test/", "https://origin.test/"):
+                    if place[:-5] in ("proxy=", "ALL_", origin.partition(":")[0].upper() + "_"):
+                        with self.subTest(place, origin=origin), self.assertRaises(errors.ConnectError) as caught:
+                            post(client, origin)
+                        self.assertNotIsInstance(caught.exception, errors.ProxyError)
+                        self.assertIn("proxy http://***@127.0.0.1:%d" % port, str(caught.exception))
+        refusal = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        with mock.patch("socket.getaddrinfo", side_effect=refusal), self.assertRaises(errors.ConnectError) as caught:
+            post(self.client(proxy="http://nowhere.invalid:3128"), "http://origin.test/")
+        self.assertIn("nowhere.invalid:3128", str(caught.exception))
 
     def test_control_characters_in_them_are_refused_or_encoded_never_a_second_header(self):
         proxy = self.serve([expect, answer()])
@@ -270,7 +315,7 @@ class CredentialsTest(ProxyCase):
         self.assertEqual(header(proxy.requests[0], "X-Evil"), [])
 
 
-class ConnectTunnelTest(ProxyCase):
+class ConnectTunnelTest(HostsTestCase):
     def post_through(self, *script, **options):
         url = options.pop("url", "https://origin.test/")
         proxy = self.serve(list(script))
@@ -301,7 +346,7 @@ class ConnectTunnelTest(ProxyCase):
         ):
             hello = []
             with self.subTest(head):
-                self.post_through(expect, head, lambda peer: hello.append(peer.read(2)), close)
+                self.post_through(expect, head, lambda peer: hello.append(peer.read(2)), close, timeout=5.0)
                 self.assertEqual(hello, [b"\x16\x03"])
 
     def test_no_other_answer_opens_it(self):
@@ -387,7 +432,7 @@ class ConnectTunnelTest(ProxyCase):
         self.assertEqual((caught.exception.attempts, bool(caught.exception.maybe_processed)), (1, False))
 
 
-class ForwardProxyTest(ProxyCase):
+class ForwardProxyTest(HostsTestCase):
     def test_407_for_plain_http_is_a_proxy_error_or_the_answer_never_a_value(self):
         proxy = self.serve([expect, answer(b"{}", status="407 Proxy Authentication Required")])
         with SDK("k", server_url="http://origin.test", client=self.client(proxy=proxy.url), retry_config=None) as sdk:

@@ -1,19 +1,24 @@
 """Uploads under way: more than one attempt, a failing source or server, progress, memory, the event loop."""
 
 import asyncio
+import errno
 import io
 import os
 import pathlib
 import socket
 import ssl
+import sys
 import threading
 import time
 import tracemalloc
 import unittest
 import zipfile
+from unittest import mock
 
+import aerostack_lite
 from aerostack_lite import SDK, AsyncHttpClient, HttpClient, errors
-from tests.scripted_server import at_once
+from tests.certificates import CertificateCase
+from tests.scripted_server import ScriptedServer, at_once, drip, expect, until_gone
 from tests.upload_case import (
     BOTH_TWINS,
     DATA,
@@ -558,6 +563,170 @@ class OverTls(EarlyAnswers):
             with self.subTest(source=name):
                 self.upload(server, make(self, DATA), sdk=sdk)
                 self.assertTrue(server.received[-1].file == DATA)
+
+
+# ---- As long as bytes move
+
+
+@unittest.skipUnless(sys.platform.startswith("linux"), "other systems do not tell what their kernel still holds")
+class Patience(UploadCase):
+    """Without a timeout of the caller's an upload ends when no byte has moved for a time; here that is 0.3 s."""
+
+    IDLE = 0.3
+    tls = None
+
+    def setUp(self):
+        super().setUp()
+        for name in ("_IDLE_TIMEOUT_MS", "_DEFAULT_TIMEOUT_MS"):
+            patch = mock.patch.object(aerostack_lite, name, self.IDLE * 1000)
+            patch.start()
+            self.addCleanup(patch.stop)
+
+    def slow(self, seconds, **options):
+        """A server that takes that time for 64 KiB, and has room for little more."""
+        server = self.serve(
+            keep=False, receive_buffer=32768, pause=lambda received: server.released.wait(seconds), **options
+        )
+        return server
+
+    def stalling(self, size):
+        """A server that reads so much, slowly, and then no more."""
+
+        def pause(received):
+            server.released.wait(0.02 if received.body_size < size else PATIENCE_SECONDS)
+
+        server = self.serve(keep=False, receive_buffer=32768, pause=pause)
+        return server
+
+    def check_arrives(self, server, content, size, **options):
+        started = time.monotonic()
+        self.upload(server, content, **options)
+        self.assertGreater(time.monotonic() - started, 2 * self.IDLE)
+        self.assertGreater(server.received[0].body_size, size)
+        self.assertEqual(len(server.received), 1)
+
+    def check_given_up(self, server, content, at_least, **options):
+        started = time.monotonic()
+        with self.assertRaises(errors.TimeoutException) as caught:
+            self.upload(server, content, **options)
+        self.assertGreater(time.monotonic() - started, at_least)
+        self.assertLess(time.monotonic() - started, at_least + 2)
+        self.assertEqual(caught.exception.attempts, 1)
+
+    def contents(self, size):
+        path = os.path.join(self.folder, "slow")
+        with open(path, "wb") as file:
+            file.truncate(size)
+        return bytes(size), pathlib.Path(path), blocks(size), SeekableBlock(size), Block(size)
+
+    def test_what_is_read_slowly_arrives(self):
+        size = 8 * MIB  # most of it waits for room in the kernel's buffers
+        at_once(
+            lambda case: self.check_arrives(self.slow(0.01), case[0], size, twin=case[1]),
+            *[(content, twin) for twin in BOTH_TWINS for content in self.contents(size)],
+        )
+
+    def test_what_lies_in_the_kernel_s_buffer_moves_while_it_shrinks(self):
+        size = 2 * MIB  # all of it is sent at once, as the module sees it
+
+        def check(case):
+            seen = []
+            content, twin = case
+            started = time.monotonic()
+            self.check_arrives(
+                self.slow(0.03), content, size, twin=twin, progress=lambda *now: seen.append(time.monotonic())
+            )
+            self.assertLess(seen[-1] - started, self.IDLE)
+
+        at_once(check, *[(bytes(size), twin) for twin in BOTH_TWINS])
+
+    def test_what_stalls_is_given_up(self):
+        at_once(
+            lambda case: self.check_given_up(self.stalling(MIB), case[0], self.IDLE, twin=case[1]),
+            *[(content, twin) for twin in BOTH_TWINS for content in self.contents(8 * MIB)],
+        )
+
+    def test_what_stalls_in_the_kernel_s_buffer_is_given_up(self):
+        at_once(
+            lambda read: self.check_given_up(self.stalling(read), bytes(MIB), self.IDLE),
+            *(0, 65536, MIB // 2),
+        )
+
+    def test_an_answer_that_does_not_come_ends_it(self):
+        for script in ([expect, until_gone], [expect, b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{", until_gone]):
+            with ScriptedServer(script, tls=self.tls) as server:
+                self.check_given_up(server, b"content", self.IDLE)
+
+    def test_an_answer_that_comes_a_byte_at_a_time_moves_too(self):
+        def check(response):
+            with ScriptedServer([expect, drip(response, self.IDLE / 20)], tls=self.tls) as server:
+                started = time.monotonic()
+                self.assertEqual(self.upload(server, b"content").url, "u")
+                self.assertGreater(time.monotonic() - started, 2 * self.IDLE)
+
+        chunked = (
+            b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n{"u\r\n7\r\nrl":"u"\r\n1\r\n}\r\n0\r\n\r\n'
+        )
+        at_once(check, answer(200), b"HTTP/1.1 100 Continue\r\n\r\n" + answer(200), chunked)
+
+    def test_a_source_that_is_slow_itself_arrives(self):
+        def trickle():
+            for _ in range(10):
+                server.released.wait(self.IDLE / 3)
+                yield b"x" * 1000
+
+        server = self.serve()
+        self.check_arrives(server, trickle(), 10_000)
+
+    def test_a_timeout_of_the_caller_s_bounds_it_as_a_whole(self):
+        def check(case):
+            call, sdk = case
+            server = self.slow(0.02)
+            started = time.monotonic()
+            with self.assertRaises(errors.TimeoutException) as caught:
+                self.upload(server, bytes(8 * MIB), sdk=self.sdk(server, **sdk), **call)
+            self.assertLess(time.monotonic() - started, 1.5)
+            self.assertEqual(caught.exception.attempts, 1)
+
+        at_once(check, ({"timeout_ms": 400}, {}), ({}, {"timeout_ms": 400}), ({"timeout_ms": 400}, {"timeout_ms": 9e9}))
+
+    def test_what_is_no_upload_is_bounded_as_a_whole(self):
+        started = time.monotonic()
+        with self.assertRaises(errors.TimeoutException) as caught:
+            self.sdk(self.slow(0.02)).cache.cache_set(key="k", value="x" * (8 * MIB))
+        self.assertLess(time.monotonic() - started, self.IDLE + 1)
+        self.assertEqual(caught.exception.attempts, 1)
+
+    def test_each_attempt_is_given_the_same_patience(self):
+        server = self.slow(0.03)
+        server.answers.append(answer(503, "Retry-After: 0.01"))
+        self.upload(server, bytes(MIB))
+        self.assertEqual([received.complete for received in server.received], [True, True])
+
+    def test_a_kernel_that_does_not_tell_stops_no_upload(self):
+        for broken in (
+            mock.patch("fcntl.ioctl", side_effect=OSError(errno.ENOTTY, "Inappropriate ioctl for device")),
+            mock.patch.dict(sys.modules, fcntl=None),
+            mock.patch.dict(sys.modules, termios=None),
+        ):
+            server = self.serve(keep=False, receive_buffer=32768)
+            with broken:
+                self.upload(server, bytes(8 * MIB))
+            self.assertTrue(server.received[0].complete)
+
+
+class PatienceOverTls(CertificateCase, Patience):
+    """The same again through OpenSSL, which has a buffer of its own."""
+
+    def serve(self, *answers, **options):
+        return Patience.serve(self, *answers, **dict(options, tls=self.tls))
+
+    def sdk(self, server, **options):
+        context = ssl.create_default_context(cafile=self.authority.path)
+        clients = {"client": HttpClient(ssl_context=context), "async_client": AsyncHttpClient(ssl_context=context)}
+        for client in clients.values():
+            self.addCleanup(client.close)
+        return super().sdk(server, **clients, **options)
 
 
 # ---- Progress

@@ -70,10 +70,10 @@ class Server:
     """A loopback server that records what it reads, and answers each request with the next of `answers`, then 200.
 
     An answer is bytes, sent when the whole body has come, or a function of (socket, received) called right after the
-    head; the connection closes when it returns."""
+    head; the connection closes when it returns. `pause` is called before each block of a body is read."""
 
-    def __init__(self, *answers, keep=True, tls=None, receive_buffer=None):
-        self.answers, self.keep, self.tls = list(answers), keep, tls
+    def __init__(self, *answers, keep=True, tls=None, receive_buffer=None, pause=None):
+        self.answers, self.keep, self.tls, self.pause = list(answers), keep, tls, pause
         self.received, self.connections, self.threads = [], [], []
         self.released = threading.Event()  # for functions that hold a connection until the test is over
         self.probe, self.probed = None, threading.Event()
@@ -182,6 +182,8 @@ class Server:
 
     def _read(self, stream, received, size):
         while size:
+            if self.pause:
+                self.pause(received)
             block = stream.read(min(size, 65536))
             if not block:
                 return False

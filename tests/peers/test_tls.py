@@ -24,6 +24,7 @@ from tests.scripted_server import (
     mirror,
     post,
     repeat,
+    start_tls,
     until_gone,
 )
 
@@ -34,15 +35,6 @@ except ImportError:
 
 OK = b"HTTP/1.1 200 OK\r\n"
 FOUND = answer(b'{"exists":false}')
-
-
-def start_tls(context):
-    """A script's step: from here on the connection speaks TLS, as behind a CONNECT."""
-
-    def step(peer):
-        peer.socket = context.wrap_socket(peer.socket, server_side=True)
-
-    return step
 
 
 def say_goodbye(peer):

@@ -1566,7 +1566,8 @@ def _to_content(value: Any) -> Any:
     if hasattr(value, "__aiter__") or (code and code.co_flags & 0x80):  # inspect.CO_COROUTINE
         raise _bad("", "Input is asynchronous; pass what can be read without await (an UploadFile's .file), or bytes")
     is_open = not getattr(value, "closed", False) and getattr(value, "readable", lambda: True)()
-    if not is_open or not (read or isinstance(value, (os.PathLike, Iterable))):
+    holds_bytes = isinstance(value, (os.PathLike, Iterable)) and not isinstance(value, (Mapping, BaseModel))
+    if not is_open or not (read or holds_bytes):
         raise _bad("", "Input should be bytes, a path, an iterable of bytes, or a file open for reading, not closed")
     return value
 
@@ -2304,7 +2305,8 @@ class _AsyncHalf(_Half):
     def __init__(self, client: Any, max_workers: int) -> None:
         super().__init__(client, lambda: AsyncHttpClient(max_workers=max_workers), "async_client", "aclose")
         self.own_workers = _Workers(max_workers)
-        self.workers = self.client.workers if isinstance(self.client, AsyncHttpClient) else self.own_workers
+        is_ours = isinstance(self.client, AsyncHttpClient)  # or a subclass that never called our constructor
+        self.workers = getattr(self.client, "workers", self.own_workers) if is_ours else self.own_workers
 
     def close(self) -> None:
         super().close()

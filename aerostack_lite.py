@@ -2597,27 +2597,34 @@ def _find_proxy(setting: Union[_Proxy, Literal[False], None], url: _Url) -> Opti
     if not found.get(name) or _bypasses_proxy(found.get("no", ""), url) or urllib.request.proxy_bypass(url.host):
         return None
     is_variable = name in urllib.request.getproxies_environment()
-    return _parse_proxy(found[name], name.upper() + "_PROXY" if is_variable else "the system's settings")
+    try:
+        return _parse_proxy(found[name], name.upper() + "_PROXY" if is_variable else "the system's settings")
+    finally:
+        del found  # a traceback's locals would show passwords
 
 
 def _parse_proxy(text: Any, source: str) -> _Proxy:
     """user:password@host:port as httpx takes it, and with any character in the password; never shown if malformed."""
     if not isinstance(text, str):
         raise _bad_type("proxy", 'must be a URL such as "http://proxy:3128", or False for none')
-    scheme, separator, rest = re.sub("^([a-zA-Z0-9+.-]+:/)(?!/)", r"\1/", text.strip()).partition("://")
-    rest = rest if separator else scheme
     try:
-        if separator and scheme.lower() != "http":
-            raise errors.UnsupportedProtocol("%s is not supported" % _escaped(scheme.partition(":")[0]))
-        bare, authorization = _split_credentials("http://" + rest)
-        if "@" in bare:  # the password has a "/", "?" or "#"
-            bare, authorization = _split_credentials("http://" + rest, authority=".*")
-        return _Proxy(_parse_url(bare), authorization)
+        return _split_proxy(text.strip())
     except errors.UnsupportedProtocol as error:
         words = "the proxy from %s must be http://host:port: %s" % (source, error)
     finally:
-        del text, scheme, rest  # a traceback's locals would show the password
+        del text  # a traceback's locals would show the password
     raise errors.UnsupportedProtocol(words)
+
+
+def _split_proxy(text: str) -> _Proxy:
+    scheme, separator, rest = re.sub("^([a-zA-Z0-9+.-]+:/)(?!/)", r"\1/", text).partition("://")
+    if separator and scheme.lower() != "http":
+        raise errors.UnsupportedProtocol("%s is not supported" % _escaped(scheme.partition(":")[0]))
+    url = "http://" + (rest if separator else scheme)
+    bare, authorization = _split_credentials(url)
+    if "@" in bare:  # the password has a "/", "?" or "#"
+        bare, authorization = _split_credentials(url, authority=".*")
+    return _Proxy(_parse_url(bare), authorization)
 
 
 def _bypasses_proxy(no_proxy: str, url: _Url) -> bool:
@@ -2886,16 +2893,15 @@ class _Wire:
         self.wanted = None
         try:
             return method(*arguments)
-        except BlockingIOError:
-            self.wanted = events
         except (OSError, ValueError) as error:
-            wanted = {"SSLWantReadError": _READABLE, "SSLWantWriteError": _WRITABLE}
+            # A signal handler of the program's may have run meanwhile; what it raises is not the socket's.
+            is_plain = type(error) is BlockingIOError and error.__traceback__.tb_next is None  # type: ignore[union-attr]
+            if not is_plain and not _was_raised_by(error, *(base.__module__ for base in type(self.sock).__mro__)):
+                raise
+            wanted = {"BlockingIOError": events, "SSLWantReadError": _READABLE, "SSLWantWriteError": _WRITABLE}
             self.wanted = wanted.get(type(error).__name__)
             if self.wanted is None:
-                # A signal handler of the program's may have run meanwhile; what it raises is not the socket's.
-                if _was_raised_by(error, __name__, *(base.__module__ for base in type(self.sock).__mro__)):
-                    raise phase.failure(error, self) from error
-                raise
+                raise phase.failure(error, self) from error
         return None
 
     def wait(self, events: int, phase: _Phase) -> None:
@@ -2921,13 +2927,14 @@ def _is_ready(sock: Any, events: int, seconds: float) -> bool:
 
 
 def _was_raised_by(error: BaseException, *modules: str) -> bool:
-    """Whether an error is of these modules' packages, by where it was raised and what it is."""
+    """Whether an error is of these modules' kinds, and was raised by them or here."""
     traceback: Any = error.__traceback__
     while traceback.tb_next is not None:
         traceback = traceback.tb_next
     packages = {module.partition(".")[0] for module in (*modules, "builtins", "ssl", "socket")}
-    places = (traceback.tb_frame.f_globals.get("__name__", ""), type(error).__module__)
-    return all(place.partition(".")[0] in packages for place in places)
+    place = traceback.tb_frame.f_globals.get("__name__", "")
+    is_theirs = place == __name__ or place.partition(".")[0] in packages
+    return is_theirs and type(error).__module__.partition(".")[0] in packages
 
 
 def _queued_bytes(sock: Any) -> int:

@@ -1182,17 +1182,20 @@ class AerostackError(Exception):
         return self.message
 
     def __reduce__(self) -> Any:
-        state = dict(self.__dict__, args=self.args)
+        state = dict(self.__dict__)
         state.pop("request", None)  # whose headers hold the key
         raw: Any = state.get("raw_response")
         if not isinstance(raw, (Response, type(None))):  # httpx's has its request
             state["raw_response"] = Response(raw.status_code, Headers(raw.headers.items()), _content(raw))
-        return _unpickled_error, (type(self),), state
+        return _unpickled_error, (type(self), self.args, state)
 
 
-def _unpickled_error(kind: Any) -> Any:
+def _unpickled_error(kind: Any, args: Tuple[Any, ...], state: Dict[str, Any]) -> Any:
     """An error without its constructor, which asks for more than a pickle keeps."""
-    return kind.__new__(kind)
+    error = kind.__new__(kind)
+    error.args = args  # which OSErrors with a constructor of their own lose (bpo-26579)
+    error.__dict__.update(state)
+    return error
 
 
 class errors:
@@ -3014,8 +3017,12 @@ _SOCKET_OPTIONS = [
 
 def _shut(sock: Any) -> None:
     """End what another thread waits for on a socket. Shutdown does that, close does not (python/cpython#111358)."""
+    below_tls = getattr(socket.socket, "shutdown", None)  # which eventlet's sockets do not have
     try:
-        socket.socket.shutdown(sock, socket.SHUT_RDWR)  # below TLS
+        if below_tls:
+            below_tls(sock, socket.SHUT_RDWR)
+        else:
+            sock.shutdown(socket.SHUT_RDWR)
     except (OSError, TypeError):  # not connected, closed by now, or not of this kind
         pass
 

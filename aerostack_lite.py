@@ -2934,7 +2934,8 @@ def _was_raised_by(error: BaseException, *modules: str) -> bool:
     traceback: Any = error.__traceback__
     while traceback.tb_next is not None:
         traceback = traceback.tb_next
-    packages = {module.partition(".")[0] for module in (*modules, "builtins", "ssl", "socket")}
+    known = (*modules, "builtins", "ssl", "socket", "_cffi_ssl")  # the last is PyPy's
+    packages = {module.partition(".")[0] for module in known}
     place = traceback.tb_frame.f_globals.get("__name__", "")
     is_theirs = place == __name__ or place.partition(".")[0] in packages
     return is_theirs and type(error).__module__.partition(".")[0] in packages

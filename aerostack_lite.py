@@ -2897,13 +2897,13 @@ class _Wire:
         try:
             return method(*arguments)
         except (OSError, ValueError) as error:
-            # A signal handler of the program's may have run meanwhile; what it raises is not the socket's.
-            is_plain = type(error) is BlockingIOError and error.__traceback__.tb_next is None  # type: ignore[union-attr]
-            if not is_plain and not _was_raised_by(error, *(base.__module__ for base in type(self.sock).__mro__)):
-                raise
             wanted = {"BlockingIOError": events, "SSLWantReadError": _READABLE, "SSLWantWriteError": _WRITABLE}
             self.wanted = wanted.get(type(error).__name__)
             if self.wanted is None:
+                # A signal handler of the program's may have run meanwhile; what it raises is not the socket's.
+                modules = [base.__module__ for base in type(self.sock).__mro__]
+                if not _was_raised_by(error, getattr(method, "__module__", None) or "", *modules):
+                    raise
                 raise phase.failure(error, self) from error
         return None
 

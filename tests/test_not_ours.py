@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import ctypes
 import errno
-import functools
 import signal
 import socket
 import ssl
@@ -31,7 +30,6 @@ from tests.scripted_server import (
     drip,
     expect,
     free_port,
-    repeat,
     start_tls,
     until_gone,
     wait,
@@ -259,30 +257,6 @@ class SignalTest(SignalCase, HostsTestCase):
                         with self.assertRaises(errors.ConnectError) as caught:
                             call(sdk)
                         self.assertIn(nobody.sdk_configuration.server_url.rpartition("/")[2], str(caught.exception))
-                        self.assertEqual(server.connections, 1)
-
-    def test_in_the_midst_of_a_system_call(self):
-        def fail():
-            raise error
-
-        with new_sdk("http://127.0.0.1:%d" % free_port(), retry_config=None) as nobody:
-            for method in ("send", "recv"):
-                call_system = getattr(socket.socket, method)
-                for error in [*mistakable(), None]:
-                    pending = [fail if error else functools.partial(enqueue, nobody)]
-
-                    def be_interrupted(used, *arguments):
-                        if threading.current_thread() is threading.main_thread() and pending:
-                            pending.pop()()
-                        return call_system(used, *arguments)
-
-                    with self.subTest(method, error=repr(error)), ScriptedServer(repeat(expect, FOUND)) as server:
-                        with mock.patch.object(socket.socket, method, be_interrupted), new_sdk(server.url) as sdk:
-                            with self.assertRaises(type(error) if error else errors.ConnectError) as caught:
-                                get(sdk)
-                        if error:
-                            self.assertIs(caught.exception, error)
-                        server.wait_for_connections(1)
                         self.assertEqual(server.connections, 1)
 
     def test_while_a_twin_is_awaited(self):

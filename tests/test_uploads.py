@@ -570,9 +570,9 @@ class OverTls(EarlyAnswers):
 
 @unittest.skipUnless(sys.platform.startswith("linux"), "other systems do not tell what their kernel still holds")
 class Patience(UploadCase):
-    """Without a timeout of the caller's an upload ends when no byte has moved for a time; here that is 0.3 s."""
+    """Without a timeout of the caller's an upload ends when no byte has moved for a time; here that is 0.6 s."""
 
-    IDLE = 0.3
+    IDLE = 0.6
     tls = None
 
     def setUp(self):
@@ -622,7 +622,7 @@ class Patience(UploadCase):
     def test_what_is_read_slowly_arrives(self):
         size = 8 * MIB  # most of it waits for room in the kernel's buffers
         at_once(
-            lambda case: self.check_arrives(self.slow(0.01), case[0], size, twin=case[1]),
+            lambda case: self.check_arrives(self.slow(0.02), case[0], size, twin=case[1]),
             *[(content, twin) for twin in BOTH_TWINS for content in self.contents(size)],
         )
 
@@ -634,7 +634,7 @@ class Patience(UploadCase):
             content, twin = case
             started = time.monotonic()
             self.check_arrives(
-                self.slow(0.03), content, size, twin=twin, progress=lambda *now: seen.append(time.monotonic())
+                self.slow(0.06), content, size, twin=twin, progress=lambda *now: seen.append(time.monotonic())
             )
             self.assertLess(seen[-1] - started, self.IDLE)
 
@@ -698,7 +698,7 @@ class Patience(UploadCase):
         self.assertEqual(caught.exception.attempts, 1)
 
     def test_each_attempt_is_given_the_same_patience(self):
-        server = self.slow(0.03)
+        server = self.slow(0.06)
         server.answers.append(answer(503, "Retry-After: 0.01"))
         self.upload(server, bytes(MIB))
         self.assertEqual([received.complete for received in server.received], [True, True])

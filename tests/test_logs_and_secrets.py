@@ -639,6 +639,14 @@ class InterruptedTest(InterruptedCase, LogCase):
 class MemoryTest(LogCase):
     @unittest.skipUnless(sys.implementation.name == "cpython", "only CPython tells who holds what")
     def test_when_all_is_closed_nothing_of_the_process_holds_a_secret(self):
+        """In a process of its own: Python 3.12.1 crashed in going through all that a whole run of tests had left."""
+        if "HOLDERS_ALONE" not in os.environ:
+            command = [sys.executable, "-m", "unittest", self.id()]
+            environment = dict(os.environ, HOLDERS_ALONE="1")
+            root = os.path.dirname(MODULE)
+            run = subprocess.run(command, cwd=root, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+            self.assertEqual(run.returncode, 0, run.stdout.decode())
+            return
         marks = ["%s-7f3a-%d" % (name, os.getpid()) for name in ("key", "url", "call", "proxy", "other", "password")]
 
         def use():

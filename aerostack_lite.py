@@ -67,18 +67,8 @@ __version__ = "0.2.0"
 
 __all__ = ["SDK", "SDKConfiguration", "SERVERS", "UNSET", "VERSION", "USER_AGENT", "OPENAPI_DOC_VERSION", "OPERATIONS"]
 __all__ += ["SPEAKEASY_GENERATOR_VERSION", "errors", "httpclient", "models", "types", "utils"]
-__all__ += [
-    "Ai",
-    "Authentication",
-    "Cache",
-    "Database",
-    "Queue",
-    "Services",
-    "Storage",
-    "RetryConfig",
-    "BackoffStrategy",
-]
-__all__ += ["HttpClient", "AsyncHttpClient", "Request", "Response", "Headers"]
+__all__ += ["Ai", "Authentication", "Cache", "Database", "Queue", "Services", "Storage"]
+__all__ += ["HttpClient", "AsyncHttpClient", "Request", "Response", "Headers", "RetryConfig", "BackoffStrategy"]
 
 # ---- Settings --------------------------------------------------------------------------------------------------------
 
@@ -117,9 +107,6 @@ _LONGEST_SECONDS = 20 * 86_400  # poll() counts milliseconds and overflows at 2*
 class Unset:
     """The type of `UNSET`: no value was given, or none came back (which is not None, a JSON null)."""
 
-    def __new__(cls) -> Unset:
-        return UNSET if "UNSET" in globals() else super().__new__(cls)
-
     def __bool__(self) -> Literal[False]:
         return False
 
@@ -137,20 +124,7 @@ UNSET = Unset()
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import ssl
-    from typing import (
-        Any,
-        Dict,
-        Generic,
-        List,
-        Optional,
-        Protocol,
-        Set,
-        Tuple,
-        Type,
-        TypeVar,
-        Union,
-        overload,
-    )
+    from typing import Any, Dict, Generic, List, Optional, Protocol, Set, Tuple, Type, TypeVar, Union, overload
 
     from typing_extensions import (
         Buffer,
@@ -196,16 +170,9 @@ if TYPE_CHECKING:
         def __call__(self, *args: P.args, **fields: P.kwargs) -> R_co: ...
         @overload
         def __call__(self, request: Q, retries: Retries = ..., **options: Unpack[CallOptions]) -> R_co: ...
-
-    class Logger(Protocol):
-        def debug(self, msg: str, *args: Any, **kwargs: Any) -> None: ...
 else:
     D = None
-    JsonObject = dict
-
-    class TypedDict:
-        def __new__(cls, *args, **fields):
-            return dict(*args, **fields)
+    JsonObject = TypedDict = dict
 
     def dataclass_transform(**_):
         return lambda cls: cls
@@ -216,13 +183,13 @@ else:
         def __class_getitem__(cls, inner):
             return cls
 
-    Nullable = Generic
-    OptionalNullable = Generic
+    Nullable = OptionalNullable = Protocol = Generic
 
-    class Logger:
-        """What `debug_logger=` may be: anything with this method."""
 
-        def debug(self, msg, *args, **kwargs): ...
+class Logger(Protocol):
+    """What `debug_logger=` may be: anything with this method."""
+
+    def debug(self, msg: str, *args: Any, **kwargs: Any) -> None: ...
 
 
 # ---- SDK -------------------------------------------------------------------------------------------------------------

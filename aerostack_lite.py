@@ -402,8 +402,12 @@ class BaseModel:
         unknown = dict(values)
         problems: List[Problem] = []
         for field in self._fields():
-            given = [(name, unknown.pop(name)) for name in field.names if name in unknown]
-            name, value = given[-1] if given else (field.wire or field.name, UNSET)
+            name = field.wire or field.name
+            value: Any = UNSET
+            for given in field.names:
+                if given in unknown:
+                    name = given
+                    value = unknown.pop(given)
             try:
                 self.__dict__[field.name] = field.value(value)
             except errors.ValidationError as error:
@@ -854,15 +858,23 @@ class Headers(MutableMapping):  # type: ignore[type-arg]
     """HTTP headers by lower-case name; any case finds them; a repeated one reads as its values joined by ", "."""
 
     def __init__(self, pairs: Iterable[Tuple[str, str]] = ()) -> None:
-        self._values: Dict[str, List[str]] = {}
-        for name, value in pairs:
-            self._values.setdefault(name.lower(), []).append(value)
+        self._values: Dict[str, str] = {}
+        self._repeated: Dict[str, List[str]] = {}
+        for pair in pairs:
+            name = pair[0].lower()
+            if name in self._values:
+                self._repeated.setdefault(name, [self._values[name]]).append(pair[1])
+            else:
+                self._values[name] = pair[1]
+        for name, values in self._repeated.items():
+            self._values[name] = ", ".join(values)
 
     def __getitem__(self, name: str) -> str:
-        return ", ".join(self._values[name.lower()])
+        return self._values[name.lower()]
 
     def __setitem__(self, name: str, value: str) -> None:
-        self._values[name.lower()] = [str(value)]
+        self._values[name.lower()] = str(value)
+        self._repeated.pop(name.lower(), None)
 
     def __delitem__(self, name: str) -> None:
         del self._values[name.lower()]
@@ -874,15 +886,15 @@ class Headers(MutableMapping):  # type: ignore[type-arg]
         return len(self._values)
 
     def get(self, name: str, default: Any = None) -> Any:
-        values = self._values.get(name.lower())
-        return default if values is None else ", ".join(values)
+        return self._values.get(name.lower(), default)
 
     def items(self) -> Any:
-        return {name: ", ".join(values) for name, values in self._values.items()}.items()
+        return self._values.items()
 
     def copy(self) -> Headers:
         other = Headers()
-        other._values.update(self._values)  # whose lists are replaced, never changed
+        other._values.update(self._values)
+        other._repeated.update(self._repeated)
         return other
 
     def __repr__(self) -> str:
@@ -890,7 +902,7 @@ class Headers(MutableMapping):  # type: ignore[type-arg]
 
     def get_all(self, name: str, default: Any = None) -> Any:
         """The values of a repeated header one by one; urllib's handlers call this."""
-        return self._values.get(name.lower(), default)
+        return self._repeated.get(name.lower()) or ([self[name]] if name in self else default)
 
 
 class Request(urllib.request.Request):
@@ -899,14 +911,28 @@ class Request(urllib.request.Request):
     headers: Any
     data: Any
     content: Any = urllib.request.Request.data
-    url: Any = urllib.request.Request.full_url
 
     def __init__(self, method: str, url: str, headers: Headers, content: Any, timeout_seconds: Optional[float]) -> None:
-        super().__init__(url, content, method=method)
+        super().__init__(url, content, origin_req_host=_parse_url(url).host, method=method)
         self.headers = headers
         self.timeout_seconds = timeout_seconds
         self.scope: Optional[_CancelScope] = None  # which may end it from another thread
         self.redirects = 0
+
+    @property
+    def full_url(self) -> str:  # pyright: ignore[reportIncompatibleMethodOverride]  # it has no deleter
+        """The URL, which urllib's own class reads less strictly."""
+        return self.parsed_url.text
+
+    @full_url.setter
+    def full_url(self, value: str) -> None:
+        self.parsed_url = _parse_url(value)
+        self.type = self.parsed_url.scheme
+        self.host = self.parsed_url.authority
+        self.selector = self.parsed_url.target
+        self.fragment = None
+
+    url = full_url
 
     def copy(self) -> Request:
         """The same request, for one attempt: what a handler adds to it is gone with that."""
@@ -1032,8 +1058,7 @@ class HttpClient:
         if authorization:
             every["authorization"] = authorization
         every.update((headers if isinstance(headers, Headers) else _checked_headers(headers, "headers")).items())
-        every_header = Headers(every.items())
-        return Request(method, _parse_url(target).text, every_header, _as_body(content), _seconds("timeout", timeout))
+        return Request(method, target, Headers(every.items()), _as_body(content), _seconds("timeout", timeout))
 
     def send(self, request: Request, *, stream: bool = False, **_: Any) -> Response:
         """Send a request and read its response whole. Redirects are followed within one origin, as 307 and 308 only.
@@ -1734,15 +1759,15 @@ class _Call:
         self.content, content_type = _multipart(model, progress) if is_upload else _json_body(model, operation.name)
         self.request_id: str = http_headers.get("x-request-id", _new_request_id())
         headers = {
-            "Accept": "application/json",
-            "Accept-Encoding": "gzip",
-            "Content-Type": content_type,
-            "User-Agent": configuration.user_agent,
-            "X-Aerostack-Key": security.api_key_auth,
-            "X-Request-ID": self.request_id,
+            "accept": "application/json",
+            "accept-encoding": "gzip",
+            "content-type": content_type,
+            "user-agent": configuration.user_agent,
+            "x-aerostack-key": security.api_key_auth,
+            "x-request-id": self.request_id,
+            **http_headers,
         }
-        self.headers = {name: value for name, value in headers.items() if name.lower() not in http_headers}
-        self.headers.update(http_headers)  # one of each name, whatever its case
+        self.headers = Headers(headers.items())
         self.secrets = [secret for secret in (security.api_key_auth, getattr(model, "password", None)) if secret]
 
 
@@ -2054,13 +2079,13 @@ def _built_request(call: _Call, client: Any) -> Any:
         options["timeout"] = call.timeout_seconds if is_ours or call.timeout_seconds < _FOREVER else None
     if not is_ours and content is not None:
         if content.length is not None:
-            call.headers["Content-Length"] = str(content.length)
+            call.headers["content-length"] = str(content.length)
         content = (_Blocks if call.scope.loop is None else _AwaitedBlocks)(content)
     return client.build_request(  # with no locals that hold a password
         call.operation.method,
         call.url,
         content=content or call.content,
-        headers=Headers(call.headers.items()) if is_ours else call.headers,
+        headers=call.headers if is_ours else {name.title(): value for name, value in call.headers.items()},
         **options,
     )
 
@@ -2362,7 +2387,7 @@ class _SameOriginRedirects(urllib.request.BaseHandler):
             target = _parse_url(urllib.parse.urljoin(request.full_url, response.headers["location"]))
         except (errors.UnsupportedProtocol, ValueError):
             return response
-        if target.origin != _parse_url(request.full_url).origin:
+        if target.origin != request.parsed_url.origin:
             return response
         if isinstance(request.data, _Upload):
             request.data.check_again()
@@ -2418,7 +2443,7 @@ class _Pool(urllib.request.BaseHandler):
     def exchange(self, request: Request) -> Any:
         """Send a request; give the response's head, then its body in blocks. Stopping early gives the connection up."""
         scope: Any = request.scope
-        connection = self.take(_parse_url(request.full_url))
+        connection = self.take(request.parsed_url)
         reader = connection.reader
         reusable = False
         try:
@@ -2669,7 +2694,7 @@ class _Connection:
 
     def head(self, request: Request, length: Optional[int]) -> bytes:
         """The request line and headers: those given, and what is the connection's to say."""
-        url = _parse_url(request.full_url)
+        url = request.parsed_url
         headers = {"host": self.url.authority}
         headers.update(request.headers.items())
         headers.update({name.lower(): value for name, value in request.unredirected_hdrs.items()})
@@ -2701,6 +2726,7 @@ class _Connection:
                 self.wire.wait(_READABLE | (self.wire.wanted or _WRITABLE), _SENDING)
                 if self.has_answer():
                     return False
+        self.wire.wanted = _READABLE  # to try to receive at once would fail, and cost a system call
         return True
 
     def has_answer(self) -> bool:
@@ -2851,11 +2877,12 @@ class _Wire:
 
     def carry_out(self, method: Any, arguments: Tuple[Any, ...], phase: _Phase) -> Any:
         """What a method of the socket's returns once it can."""
-        result = self.attempt(method, arguments, phase)
-        while self.wanted:
-            self.wait(self.wanted, phase)
+        while True:
+            if self.wanted:
+                self.wait(self.wanted, phase)
             result = self.attempt(method, arguments, phase)
-        return result
+            if not self.wanted:
+                return result
 
     def attempt(self, method: Any, arguments: Tuple[Any, ...], phase: _Phase, events: int = _READABLE) -> Any:
         """What a method of the socket's returns; None if it would have to wait, until the socket is as `wanted`."""
@@ -3128,30 +3155,33 @@ class _Reader:
 # ---- Decode: bytes -> response, response -> model or error; pure -----------------------------------------------------
 
 _HEAD_END = re.compile(rb"\n\r?\n")  # a bare LF may end a line (RFC 9112, 2.2)
-_STATUS_LINE = re.compile(r"(HTTP/1\.[01]) ([1-9][0-9][0-9])(?: ([^\0\r]*))?\r?")
-_TRAILER = re.compile(("(" + _TOKEN.pattern + r"):[^\0\r\n]*").encode())
+_TRAILER = re.compile(_TOKEN.pattern.encode() + rb":[^\0\r\n]*")
+_HEAD = re.compile(
+    rb"(HTTP/1\.[01]) ([1-9][0-9][0-9])(?: ([^\0\r\n]*))?\r?\n"  # what follows is all header lines, folded ones too
+    rb"((?:%b(?:\r?\n[ \t][^\0\r\n]*)*\r?\n)*)" % _TRAILER.pattern
+)
 _CHUNKED = -1  # in place of a body's length
 
 
 def _parse_head(head: bytes) -> _Head:
-    """A response's head (RFC 9112, 4 and 5)."""
+    """A response's head (RFC 9112, 4 and 5). http.client would hide the headers that follow a malformed line."""
+    match = _HEAD.match(head)
+    if not match or head[match.end() :] not in (b"\r\n", b"\n"):
+        raise errors.RemoteProtocolError(
+            "the response's headers are malformed: " + _excerpt(head[match.end() if match else 0 :])
+        )
+    version, status, reason, lines = map(_text, match.groups(b""))
+    if "\n " in lines or "\n\t" in lines:
+        lines = re.sub(r"\r?\n[ \t]+", " ", lines)  # folded lines (RFC 9112, 5.2)
+    pairs = [line.partition(":")[::2] for line in lines.split("\n")[:-1]]
+    return _Head(version, int(status), reason, Headers([(name, value.strip(" \t\r")) for name, value in pairs]))
+
+
+def _text(data: bytes) -> str:
     try:
-        text = head.decode()
+        return data.decode()
     except UnicodeDecodeError:
-        text = head.decode("latin-1")
-    line, _, rest = text.partition("\n")
-    match = _STATUS_LINE.fullmatch(line)
-    if not match:
-        raise errors.RemoteProtocolError("the response is not HTTP/1.1: " + _excerpt(head))
-    if "\n " in rest or "\n\t" in rest:
-        rest = re.sub(r"\r?\n[ \t]+", " ", rest)  # folded lines (RFC 9112, 5.2)
-    pairs = []
-    for line in rest.split("\n")[:-2]:  # http.client would hide the headers that follow a malformed line
-        name, colon, value = line[: -1 if line.endswith("\r") else None].partition(":")
-        if not (colon and _TOKEN.fullmatch(name)) or "\r" in value or "\0" in value:
-            raise errors.RemoteProtocolError("a header line is malformed: " + _excerpt(line.encode()))
-        pairs.append((name, value.strip(" \t")))
-    return _Head(match.group(1), int(match.group(2)), match.group(3) or "", Headers(pairs))
+        return data.decode("latin-1")
 
 
 _Head = collections.namedtuple("_Head", "version status reason headers")
@@ -3174,10 +3204,10 @@ def _framing(method: str, head: _Head) -> Optional[int]:
     length = head.headers.get("content-length")
     if length is None:
         return None
-    value, *others = {value.strip(" \t") for value in length.split(",")}
-    if others or not value.isascii() or not value.isdigit() or len(value) > 18:
+    match = re.fullmatch(r"([0-9]{1,18})(?:[ \t]*,[ \t]*\1)*", length)  # the same number twice is one
+    if not match:
         raise errors.RemoteProtocolError("the Content-Length is no number: " + _excerpt(length.encode()))
-    return int(value)
+    return int(match.group(1))
 
 
 def _keep_alive_seconds(headers: Headers) -> float:
@@ -3294,28 +3324,33 @@ def _charset(headers: Any) -> str:
 def _parse_json(data: bytes, charset: str = "utf-8") -> Any:
     """JSON by RFC 8259, which has no NaN; a BOM passes. Raises ValueError, never RecursionError."""
     try:
-        data = data[3:] if data[:3] == b"\xef\xbb\xbf" else data
-        _check_depth(data if charset == "utf-8" else data.decode(charset).encode("utf-8", "surrogatepass"))
-        return _decode_json(data.decode(charset))
+        text = data.decode(charset)
+        utf8 = data if charset == "utf-8" else text.encode("utf-8", "surrogatepass")
+        _check_depth(utf8)
+        # A hook for floats would add 60 % to the time that many rows take, and few texts can hold one too large:
+        # it takes three digits of exponent, or (much) more than 32 digits before the point.
+        shape = utf8.translate(_DIGITS, b"+")
+        decoder = _STRICT_DECODER if b"e000" in shape or b"0" * 32 in shape else _DECODER
+        return decoder.decode(text[1:] if text[:1] == "\ufeff" else text)
     except UnicodeDecodeError as error:
         raise ValueError("the JSON is not %s, at byte %d" % (charset.upper(), error.start)) from None
     except RecursionError:
         raise ValueError("the JSON is nested too deeply") from None
 
 
+_DIGITS = bytes.maketrans(b"123456789E", b"000000000e")
 _STEPS = bytes(1 if byte in b"[{" else 255 for byte in range(256))  # a bracket as a signed byte: 1, or -1 to close
 _NO_BRACKETS = bytes(byte for byte in range(256) if byte not in b'[]{}"')
 
 
 def _check_depth(data: bytes) -> None:
     """json's own limit is above what a small thread stack holds, on Python 3.12 and later (gh-113655)."""
-    if data.count(b"[") + data.count(b"{") <= _MAX_JSON_DEPTH:
-        return
     if b"\\" in data:
         data = data.replace(b"\\\\", b"").replace(b'\\"', b"")
-    outside_strings = re.sub(b'"[^"]*"?', b"", data.translate(None, _NO_BRACKETS).replace(b'""', b""))
-    steps = memoryview(outside_strings.translate(_STEPS)).cast("b")
-    if steps and max(accumulate(steps)) > _MAX_JSON_DEPTH:
+    brackets = re.sub(b'"[^"]*"?', b"", data.translate(None, _NO_BRACKETS).replace(b'""', b""))
+    if len(brackets.replace(b"{}", b"")) < _MAX_JSON_DEPTH:  # rows: one level more than what is left
+        return
+    if max(accumulate(memoryview(brackets.translate(_STEPS)).cast("b"))) > _MAX_JSON_DEPTH:
         raise ValueError("the JSON is nested too deeply")
 
 
@@ -3330,7 +3365,8 @@ def _finite_float(text: str) -> float:
     return number
 
 
-_decode_json = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite_float).decode
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
+_STRICT_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite_float)
 
 # ---- Logs: what may be shown -----------------------------------------------------------------------------------------
 

@@ -920,12 +920,12 @@ class Request(urllib.request.Request):
         self.redirects = 0
 
     @property
-    def full_url(self) -> str:  # pyright: ignore[reportIncompatibleMethodOverride]  # it has no deleter
+    def full_url(self) -> str:
         """The URL, which urllib's own class reads less strictly."""
         return self.parsed_url.text
 
     @full_url.setter
-    def full_url(self, value: str) -> None:
+    def full_url(self, value: str) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]  # it has no deleter
         self.parsed_url = _parse_url(value)
         self.type = self.parsed_url.scheme
         self.host = self.parsed_url.authority

@@ -86,7 +86,7 @@ _IDLE_TIMEOUT_MS = 60_000  # uploads instead: without a byte moving
 _DEFAULT_ATTEMPTS = 3  # by default a failed call is repeated twice
 _MAX_CONNECTIONS = 100  # kept open, per client; more may be open at a time
 _MAX_IDLE_SECONDS = 30  # AWS load balancers close an idle connection after 60 s
-_MAX_RESPONSE_BYTES = 64 * 1024 * 1024  # as received, and again after decompression
+_MAX_RESPONSE_BYTES = 64 * 1024 * 1024  # after decompression
 _MAX_HEAD_BYTES = 64 * 1024  # status line and headers, or the trailers after a chunked body
 _MAX_LINE_BYTES = 8 * 1024  # a chunk's size with its extensions, or one trailer
 _MAX_INTERIM_RESPONSES = 8  # 1xx responses before the final one
@@ -974,12 +974,6 @@ class Response:
         self._position = len(self.content) if size is None or size < 0 else min(start + size, len(self.content))
         return self.content[start : self._position]
 
-    def iter_bytes(self) -> Iterator[bytes]:
-        yield self.content
-
-    def iter_text(self) -> Iterator[str]:
-        yield self.text
-
     def getcode(self) -> int:
         return self.status_code
 
@@ -1005,7 +999,7 @@ class HttpClient:
         what SSL_CERT_FILE, SSL_CERT_DIR or REQUESTS_CA_BUNDLE name
     :param headers: headers for every request
     :param max_connections: connections kept open for later calls; more may be open at a time
-    :param max_response_bytes: the largest body accepted, before and after decompression
+    :param max_response_bytes: the largest body accepted, after decompression
     :param handlers: urllib.request handlers of your own, say one that signs or records each request
     """
 
@@ -2401,15 +2395,6 @@ class _SameOriginRedirects(urllib.request.BaseHandler):
     https_response = http_response
 
 
-def _limited(blocks: Iterable[memoryview], max_bytes: int) -> Iterator[memoryview]:
-    left = max_bytes
-    for block in blocks:
-        left -= len(block)
-        if left < 0:
-            raise errors.RemoteProtocolError("the response's body is larger than max_response_bytes=%d" % max_bytes)
-        yield block
-
-
 class _Pool(urllib.request.BaseHandler):
     """Opens http and https for urllib.request, over connections that stay open. Idle ones change hands only under the
     lock; sockets are touched only outside it."""
@@ -2432,7 +2417,10 @@ class _Pool(urllib.request.BaseHandler):
         content = io.BytesIO()
         try:
             head: Any = next(blocks)
-            for block in _limited(blocks, self.max_bytes):
+            for block in blocks:
+                if content.tell() + len(block) > self.max_bytes:
+                    words = "the response's body is larger than max_response_bytes=%d" % self.max_bytes
+                    raise errors.RemoteProtocolError(words, request=request)
                 content.write(block)
         finally:
             blocks.close()
@@ -2450,7 +2438,7 @@ class _Pool(urllib.request.BaseHandler):
             complete = connection.send_request(request)
             head = reader.head()
             yield head
-            yield from _decompressed(reader.body(request.get_method(), head, self.max_bytes), head.headers)
+            yield from _decompressed(reader.body(request.get_method(), head), head.headers)
             if not complete and head.status < 300:
                 words = "the server returned %d before it had the whole request"
                 raise errors.RemoteProtocolError(words % head.status)
@@ -3084,19 +3072,15 @@ class _Reader:
         self.searched = 0
         return data
 
-    def body(self, method: str, head: _Head, max_bytes: int) -> Iterator[memoryview]:
-        """The body in blocks as they come (RFC 9112, 6.3), as far as max_bytes; their reprs show nothing of it."""
+    def body(self, method: str, head: _Head) -> Iterator[memoryview]:
+        """The body in blocks as they come (RFC 9112, 6.3); their reprs show nothing of it."""
         length = _framing(method, head)
         self.ends = length is not None
         if length is None:
-            return _limited(self.until_end(), max_bytes)
-        if length == _CHUNKED:
-            return _limited(self.chunks(max_bytes), max_bytes)
-        return self.exactly(length, max_bytes)
+            return self.until_end()
+        return self.chunks() if length == _CHUNKED else self.exactly(length)
 
-    def exactly(self, length: int, max_bytes: int) -> Iterator[memoryview]:
-        if length > max_bytes:
-            raise errors.RemoteProtocolError("the response's body is larger than max_response_bytes=%d" % max_bytes)
+    def exactly(self, length: int) -> Iterator[memoryview]:
         missing = length
         while missing:
             if self.buffer:
@@ -3115,11 +3099,11 @@ class _Reader:
             yield data
             data = memoryview(self.wire.receive())
 
-    def chunks(self, max_bytes: int) -> Iterator[memoryview]:
+    def chunks(self) -> Iterator[memoryview]:
         """RFC 9112, 7.1. Extensions and trailers are read and dropped."""
         size = _chunk_size(self.line())
         while size:
-            yield from self.exactly(size, max_bytes)
+            yield from self.exactly(size)
             if self.line():
                 raise errors.RemoteProtocolError("a chunk does not end where its size says")
             size = _chunk_size(self.line())

@@ -858,16 +858,13 @@ class Headers(MutableMapping):  # type: ignore[type-arg]
     """HTTP headers by lower-case name; any case finds them; a repeated one reads as its values joined by ", "."""
 
     def __init__(self, pairs: Iterable[Tuple[str, str]] = ()) -> None:
-        self._values: Dict[str, str] = {}
+        lowered = [(name.lower(), value) for name, value in pairs]
+        self._values = dict(lowered)
         self._repeated: Dict[str, List[str]] = {}
-        for pair in pairs:
-            name = pair[0].lower()
-            if name in self._values:
-                self._repeated.setdefault(name, [self._values[name]]).append(pair[1])
-            else:
-                self._values[name] = pair[1]
-        for name, values in self._repeated.items():
-            self._values[name] = ", ".join(values)
+        if len(self._values) < len(lowered):
+            for name, value in lowered:
+                self._repeated.setdefault(name, []).append(value)
+            self._values = {name: ", ".join(values) for name, values in self._repeated.items()}
 
     def __getitem__(self, name: str) -> str:
         return self._values[name.lower()]
@@ -878,6 +875,7 @@ class Headers(MutableMapping):  # type: ignore[type-arg]
 
     def __delitem__(self, name: str) -> None:
         del self._values[name.lower()]
+        self._repeated.pop(name.lower(), None)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._values)
@@ -2442,8 +2440,7 @@ class _Pool(urllib.request.BaseHandler):
             if not complete and head.status < 300:
                 words = "the server returned %d before it had the whole request"
                 raise errors.RemoteProtocolError(words % head.status)
-            asks_to_close = "close" in _tokens(request.headers.get("connection", ""))
-            reusable = complete and reader.may_be_kept(head) and not asks_to_close
+            reusable = complete and reader.may_be_kept(head) and request.headers.get("connection") is None
         except errors.RequestError as error:
             if _was_raised_by(error, __name__):
                 error.request = request
@@ -3329,6 +3326,8 @@ _NO_BRACKETS = bytes(byte for byte in range(256) if byte not in b'[]{}"')
 
 def _check_depth(data: bytes) -> None:
     """json's own limit is above what a small thread stack holds, on Python 3.12 and later (gh-113655)."""
+    if len(data) <= _MAX_JSON_DEPTH:
+        return
     if b"\\" in data:
         data = data.replace(b"\\\\", b"").replace(b'\\"', b"")
     brackets = re.sub(b'"[^"]*"?', b"", data.translate(None, _NO_BRACKETS).replace(b'""', b""))

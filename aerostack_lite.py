@@ -43,6 +43,7 @@ from __future__ import annotations
 
 import codecs
 import collections
+import copyreg
 import errno
 import functools
 import io
@@ -1126,29 +1127,10 @@ class AsyncHttpClient(HttpClient):
 
 
 class AerostackError(Exception):
-    """What everything raised here is:
+    """What everything raised here is.
 
-    ::
-
-        AerostackError
-        +-- ValidationError (ValueError)        a bad argument; nothing was sent
-        |   +-- ArgumentTypeError               (TypeError)
-        |   +-- ArgumentIndexError              (IndexError): a server_idx without a server
-        +-- SDKBaseError                        the server returned an error, or a response that cannot be used
-        |   +-- ErrorResponse                   the API says what is wrong: .data.code, .data.message, .data.details
-        |   +-- SDKError                        any other status, or a response that is not JSON
-        |   +-- ResponseValidationError         broken JSON, or not of the documented shape; .cause says where
-        +-- RequestError                        no response came that can be used; .request, .__cause__
-        |   +-- TransportError
-        |   |   +-- TimeoutException            (TimeoutError): ConnectTimeout ReadTimeout WriteTimeout PoolTimeout
-        |   |   +-- NetworkError                (ConnectionError): ConnectError ReadError WriteError
-        |   |   +-- ProtocolError               LocalProtocolError (an upload's source failed) RemoteProtocolError
-        |   |   +-- ProxyError                  (ConnectionError): the proxy refused; .status_code
-        |   |   +-- UnsupportedProtocol         a URL or proxy that is not http
-        |   +-- DecodingError                   compressed data that is broken
-        |   +-- TooManyRedirects
-        +-- NoResponseError                     a client or handler of yours returned no response
-        +-- ClosedError (RuntimeError)          used after its close
+    Before anything is sent it is a ValidationError; afterwards an SDKBaseError if the server returned an error or a
+    response that cannot be used, or a RequestError if no such response came.
     """
 
     message = ""
@@ -1166,24 +1148,16 @@ class AerostackError(Exception):
         return self.message
 
     def __reduce__(self) -> Any:
-        state = dict(self.__dict__)
+        state = dict(vars(self), args=self.args)
         state.pop("request", None)  # whose headers hold the key
         raw: Any = state.get("raw_response")
         if not isinstance(raw, (Response, type(None))):  # httpx's has its request
             state["raw_response"] = Response(raw.status_code, Headers(raw.headers.items()), _content(raw))
-        return _unpickled_error, (type(self), self.args, state)
-
-
-def _unpickled_error(kind: Any, args: Tuple[Any, ...], state: Dict[str, Any]) -> Any:
-    """An error without its constructor, which asks for more than a pickle keeps."""
-    error = kind.__new__(kind)
-    error.args = args  # which OSErrors with a constructor of their own lose (bpo-26579)
-    error.__dict__.update(state)
-    return error
+        return copyreg.__newobj__, (type(self),), state  # type: ignore[attr-defined]  # without its constructor
 
 
 class errors:
-    """Everything that is raised. The tree stands at its root, AerostackError."""
+    """Everything that is raised, under AerostackError."""
 
     AerostackError: TypeAlias = AerostackError
 
@@ -1252,13 +1226,13 @@ class errors:
         """Any status that is no success, or a response that is not JSON. `data` is what the API said, if it did."""
 
         def __init__(self, message: str, raw_response: Any, body: Optional[str] = None, secrets: Any = ()) -> None:
-            text = body or raw_response.text  # once, for some charsets take their time
+            text: str = raw_response.text if body is None else body  # once, for some charsets take their time
             kind = _shortened(raw_response.headers.get("content-type", '""'), 500)
             kind = '"%s"' % kind if " " in kind else kind
             kind = "" if kind == "application/json" else " Content-Type " + kind
             shown = _shortened(_without(secrets, text) or '""')
             message = "%sStatus %d%s. Body: %s" % (message and message + ": ", raw_response.status_code, kind, shown)
-            super().__init__(_safe_text(message.strip()), raw_response, text if body is None else body)
+            super().__init__(_safe_text(message.strip()), raw_response, text)
 
     class ErrorResponse(SDKBaseError):
         """The API says what is wrong: data.code, data.message, data.details."""
@@ -1309,9 +1283,6 @@ class errors:
 
     class WriteTimeout(TimeoutException):
         """The time ran out while the request was sent."""
-
-    class PoolTimeout(TimeoutException, never_sent=True):
-        """httpx's; an HttpClient never waits for a connection."""
 
     class NetworkError(TransportError, ConnectionError):
         """The network failed."""

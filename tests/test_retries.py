@@ -768,7 +768,6 @@ class AClientOfYourOwn(RetryTestCase):
             ("ConnectError", 3, 3, 4),
             ("ConnectTimeout", 1, 1, 4),
             ("ProxyError", 3, 3, 4),
-            ("PoolTimeout", 1, 1, 4),
             ("ReadError", 3, 1, 4),
             ("WriteError", 3, 1, 4),
             ("RemoteProtocolError", 3, 1, 4),  # as httpx calls it when the server hangs up

@@ -1,5 +1,7 @@
 """Certificates made on the spot by the program openssl, for servers on loopback."""
 
+import atexit
+import functools
 import os
 import shutil
 import ssl
@@ -94,19 +96,23 @@ class Authority:
         return subprocess.run(command, capture_output=True, check=True).stdout
 
 
+@functools.lru_cache(maxsize=None)
+def common_authority():
+    """An authority that many tests share, and what a server needs for some names, made when first asked for."""
+    folder = tempfile.mkdtemp()
+    atexit.register(shutil.rmtree, folder, True)
+    authority = Authority(folder)
+    return authority, authority.server_context("127.0.0.1", "localhost", "host.test", "*.wide.test")
+
+
 @unittest.skipUnless(OPENSSL, "openssl is not installed")
 class CertificateCase(HostsTestCase):
-    """Tests with a certificate authority of their class, and a server's context for some names."""
+    """Tests with a certificate authority, a folder of their class, and a server's context for some names."""
 
     @classmethod
     def setUpClass(cls):
+        cls.authority, cls.tls = common_authority()
         cls.folder = tempfile.mkdtemp()
-        try:
-            cls.authority = cls.new_authority()
-            cls.tls = cls.authority.server_context("127.0.0.1", "localhost", "host.test", "*.wide.test")
-        except BaseException:
-            cls.tearDownClass()
-            raise
 
     @classmethod
     def tearDownClass(cls):

@@ -17,8 +17,8 @@ from unittest import mock
 
 import aerostack_lite
 from aerostack_lite import SDK, AsyncHttpClient, HttpClient, errors
-from tests.certificates import CertificateCase
-from tests.scripted_server import ScriptedServer, at_once, drip, expect, until_gone
+from tests.certificates import OPENSSL, common_authority
+from tests.scripted_server import ScriptedServer, Stopwatch, at_once, drip, expect, until_gone
 from tests.upload_case import (
     BOTH_TWINS,
     DATA,
@@ -472,7 +472,7 @@ class EarlyAnswers(UploadCase):
     def early(self, status, how):
         def reply(connection, received):
             if how == "late":  # by now the buffers are full, and the client waits to send
-                self.server.released.wait(0.05)
+                self.server.released.wait(0.02)
             connection.recv(1000)
             whole = answer(status, "Connection: close", body=b'{"code":"E","message":"early"}')
             if how == "in pieces, and closes":  # over TLS, a record each
@@ -570,10 +570,16 @@ class OverTls(EarlyAnswers):
 
 @unittest.skipUnless(sys.platform.startswith("linux"), "other systems do not tell what their kernel still holds")
 class Patience(UploadCase):
-    """Without a timeout of the caller's an upload ends when no byte has moved for a time; here that is 0.6 s."""
+    """Without a timeout of the caller's an upload ends when no byte has moved for a time; here that is 0.3 s.
 
-    IDLE = 0.6
-    tls = None
+    Each is tried in the plain and, where there is openssl, over TLS, which has a buffer of its own; and all at once."""
+
+    IDLE = 0.3
+
+    @classmethod
+    def setUpClass(cls):
+        cls.authority, tls = common_authority() if OPENSSL else (None, None)
+        cls.ways = [None, tls] if OPENSSL else [None]
 
     def setUp(self):
         super().setUp()
@@ -582,126 +588,153 @@ class Patience(UploadCase):
             patch.start()
             self.addCleanup(patch.stop)
 
-    def slow(self, seconds, **options):
+    def each_way(self, check, *cases):
+        """check(TLS of the server or None, *case), each in a thread of its own."""
+        at_once(lambda case: check(*case), *[(tls, *case) for tls in self.ways for case in cases or [()]])
+
+    def sdk(self, server, **options):
+        if server.url.startswith("https:"):
+            context = ssl.create_default_context(cafile=self.authority.path)
+            for name, kind in (("client", HttpClient), ("async_client", AsyncHttpClient)):
+                options[name] = kind(ssl_context=context)
+                self.addCleanup(options[name].close)
+        return super().sdk(server, **options)
+
+    def slow(self, tls, seconds):
         """A server that takes that time for 64 KiB, and has room for little more."""
         server = self.serve(
-            keep=False, receive_buffer=32768, pause=lambda received: server.released.wait(seconds), **options
+            keep=False, receive_buffer=32768, pause=lambda received: server.released.wait(seconds), tls=tls
         )
         return server
 
-    def stalling(self, size):
+    def stalling(self, tls, size):
         """A server that reads so much, slowly, and then no more."""
 
         def pause(received):
-            server.released.wait(0.02 if received.body_size < size else PATIENCE_SECONDS)
+            server.released.wait(0.005 if received.body_size < size else PATIENCE_SECONDS)
 
-        server = self.serve(keep=False, receive_buffer=32768, pause=pause)
+        server = self.serve(keep=False, receive_buffer=32768, pause=pause, tls=tls)
         return server
 
     def check_arrives(self, server, content, size, **options):
-        started = time.monotonic()
-        self.upload(server, content, **options)
-        self.assertGreater(time.monotonic() - started, 2 * self.IDLE)
+        with Stopwatch() as took:
+            self.upload(server, content, **options)
+        self.assertGreater(took.seconds, 2 * self.IDLE)
         self.assertGreater(server.received[0].body_size, size)
         self.assertEqual(len(server.received), 1)
 
-    def check_given_up(self, server, content, at_least, **options):
-        started = time.monotonic()
-        with self.assertRaises(errors.TimeoutException) as caught:
+    def check_given_up(self, server, content, **options):
+        with Stopwatch() as took, self.assertRaises(errors.TimeoutException) as caught:
             self.upload(server, content, **options)
-        self.assertGreater(time.monotonic() - started, at_least)
-        self.assertLess(time.monotonic() - started, at_least + 2)
+        self.assertGreater(took.seconds, self.IDLE)
+        self.assertLess(took.seconds, self.IDLE + 2)
         self.assertEqual(caught.exception.attempts, 1)
 
     def contents(self, size):
+        """Functions that make a source of each kind, for either twin."""
         path = os.path.join(self.folder, "slow")
         with open(path, "wb") as file:
             file.truncate(size)
-        return bytes(size), pathlib.Path(path), blocks(size), SeekableBlock(size), Block(size)
+        kinds = (bytes, lambda size: pathlib.Path(path), blocks, SeekableBlock, Block)
+        return [(kind, twin) for kind in kinds for twin in BOTH_TWINS]
 
     def test_what_is_read_slowly_arrives(self):
         size = 8 * MIB  # most of it waits for room in the kernel's buffers
-        at_once(
-            lambda case: self.check_arrives(self.slow(0.02), case[0], size, twin=case[1]),
-            *[(content, twin) for twin in BOTH_TWINS for content in self.contents(size)],
-        )
+
+        def check(tls, kind, twin):
+            self.check_arrives(self.slow(tls, 0.008), kind(size), size, twin=twin)
+
+        self.each_way(check, *self.contents(size))
 
     def test_what_lies_in_the_kernel_s_buffer_moves_while_it_shrinks(self):
         size = 2 * MIB  # all of it is sent at once, as the module sees it
 
-        def check(case):
+        def check(tls, twin):
             seen = []
-            content, twin = case
             started = time.monotonic()
             self.check_arrives(
-                self.slow(0.06), content, size, twin=twin, progress=lambda *now: seen.append(time.monotonic())
+                self.slow(tls, 0.025), bytes(size), size, twin=twin, progress=lambda *_: seen.append(time.monotonic())
             )
             self.assertLess(seen[-1] - started, self.IDLE)
 
-        at_once(check, *[(bytes(size), twin) for twin in BOTH_TWINS])
+        self.each_way(check, *[(twin,) for twin in BOTH_TWINS])
 
     def test_what_stalls_is_given_up(self):
-        at_once(
-            lambda case: self.check_given_up(self.stalling(MIB), case[0], self.IDLE, twin=case[1]),
-            *[(content, twin) for twin in BOTH_TWINS for content in self.contents(8 * MIB)],
-        )
+        size = 8 * MIB
+
+        def check(tls, kind, twin):
+            self.check_given_up(self.stalling(tls, MIB), kind(size), twin=twin)
+
+        self.each_way(check, *self.contents(size))
 
     def test_what_stalls_in_the_kernel_s_buffer_is_given_up(self):
-        at_once(
-            lambda read: self.check_given_up(self.stalling(read), bytes(MIB), self.IDLE),
-            *(0, 65536, MIB // 2),
-        )
+        def check(tls, read):
+            self.check_given_up(self.stalling(tls, read), bytes(MIB))
+
+        self.each_way(check, (0,), (65536,), (MIB // 2,))
 
     def test_an_answer_that_does_not_come_ends_it(self):
-        for script in ([expect, until_gone], [expect, b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{", until_gone]):
-            with ScriptedServer(script, tls=self.tls) as server:
-                self.check_given_up(server, b"content", self.IDLE)
+        def check(tls, *begun):
+            with ScriptedServer([expect, *begun, until_gone], tls=tls) as server:
+                self.check_given_up(server, b"content")
+
+        self.each_way(check, (), (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{",))
 
     def test_an_answer_that_comes_a_byte_at_a_time_moves_too(self):
-        def check(response):
-            with ScriptedServer([expect, drip(response, self.IDLE / 20)], tls=self.tls) as server:
-                started = time.monotonic()
-                self.assertEqual(self.upload(server, b"content").url, "u")
-                self.assertGreater(time.monotonic() - started, 2 * self.IDLE)
+        def check(tls, response):
+            with ScriptedServer([expect, drip(response, self.IDLE / 40)], tls=tls) as server:
+                with Stopwatch() as took:
+                    self.assertEqual(self.upload(server, b"content").url, "u")
+                self.assertGreater(took.seconds, 2 * self.IDLE)
 
         chunked = (
             b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n{"u\r\n7\r\nrl":"u"\r\n1\r\n}\r\n0\r\n\r\n'
         )
-        at_once(check, answer(200), b"HTTP/1.1 100 Continue\r\n\r\n" + answer(200), chunked)
+        self.each_way(check, (answer(200),), (b"HTTP/1.1 100 Continue\r\n\r\n" + answer(200),), (chunked,))
 
     def test_a_source_that_is_slow_itself_arrives(self):
-        def trickle():
-            for _ in range(10):
-                server.released.wait(self.IDLE / 3)
-                yield b"x" * 1000
+        def check(tls):
+            server = self.serve(tls=tls)
 
-        server = self.serve()
-        self.check_arrives(server, trickle(), 10_000)
+            def trickle():
+                for _ in range(10):
+                    server.released.wait(self.IDLE / 4)
+                    yield b"x" * 1000
+
+            self.check_arrives(server, trickle(), 10_000)
+
+        self.each_way(check)
 
     def test_a_timeout_of_the_caller_s_bounds_it_as_a_whole(self):
-        def check(case):
-            call, sdk = case
-            server = self.slow(0.02)
-            started = time.monotonic()
-            with self.assertRaises(errors.TimeoutException) as caught:
-                self.upload(server, bytes(8 * MIB), sdk=self.sdk(server, **sdk), **call)
-            self.assertLess(time.monotonic() - started, 1.5)
+        def check(tls, call, settings):
+            server = self.slow(tls, 0.02)
+            with Stopwatch() as took, self.assertRaises(errors.TimeoutException) as caught:
+                self.upload(server, bytes(8 * MIB), sdk=self.sdk(server, **settings), **call)
+            self.assertLess(took.seconds, 1.5)
             self.assertEqual(caught.exception.attempts, 1)
 
-        at_once(check, ({"timeout_ms": 400}, {}), ({}, {"timeout_ms": 400}), ({"timeout_ms": 400}, {"timeout_ms": 9e9}))
+        brief, endless = {"timeout_ms": 200}, {"timeout_ms": 9e9}
+        self.each_way(check, (brief, {}), ({}, brief), (brief, endless))
 
     def test_what_is_no_upload_is_bounded_as_a_whole(self):
-        started = time.monotonic()
-        with self.assertRaises(errors.TimeoutException) as caught:
-            self.sdk(self.slow(0.02)).cache.cache_set(key="k", value="x" * (8 * MIB))
-        self.assertLess(time.monotonic() - started, self.IDLE + 1)
-        self.assertEqual(caught.exception.attempts, 1)
+        def check(tls):
+            with Stopwatch() as took, self.assertRaises(errors.TimeoutException) as caught:
+                self.sdk(self.slow(tls, 0.02)).cache.cache_set(key="k", value="x" * (8 * MIB))
+            self.assertLess(took.seconds, self.IDLE + 1)
+            self.assertEqual(caught.exception.attempts, 1)
+
+        self.each_way(check)
 
     def test_each_attempt_is_given_the_same_patience(self):
-        server = self.slow(0.06)
-        server.answers.append(answer(503, "Retry-After: 0.01"))
-        self.upload(server, bytes(MIB))
-        self.assertEqual([received.complete for received in server.received], [True, True])
+        def check(tls):
+            server = self.slow(tls, 0.015)
+            server.answers.append(answer(503, "Retry-After: 0.01"))
+            with Stopwatch() as took:
+                self.upload(server, bytes(MIB))
+            self.assertGreater(took.seconds, self.IDLE)
+            self.assertEqual([received.complete for received in server.received], [True, True])
+
+        self.each_way(check)
 
     def test_a_kernel_that_does_not_tell_stops_no_upload(self):
         for broken in (
@@ -709,24 +742,11 @@ class Patience(UploadCase):
             mock.patch.dict(sys.modules, fcntl=None),
             mock.patch.dict(sys.modules, termios=None),
         ):
-            server = self.serve(keep=False, receive_buffer=32768)
-            with broken:
-                self.upload(server, bytes(8 * MIB))
-            self.assertTrue(server.received[0].complete)
-
-
-class PatienceOverTls(CertificateCase, Patience):
-    """The same again through OpenSSL, which has a buffer of its own."""
-
-    def serve(self, *answers, **options):
-        return Patience.serve(self, *answers, **dict(options, tls=self.tls))
-
-    def sdk(self, server, **options):
-        context = ssl.create_default_context(cafile=self.authority.path)
-        clients = {"client": HttpClient(ssl_context=context), "async_client": AsyncHttpClient(ssl_context=context)}
-        for client in clients.values():
-            self.addCleanup(client.close)
-        return super().sdk(server, **clients, **options)
+            for tls in self.ways:
+                server = self.serve(keep=False, receive_buffer=32768, tls=tls)
+                with broken:
+                    self.upload(server, bytes(8 * MIB))
+                self.assertTrue(server.received[0].complete)
 
 
 # ---- Progress
@@ -868,7 +888,7 @@ class HandedOn(UploadCase):
 
 
 class Frugal(UploadCase):
-    SIZE = 64 * MIB
+    SIZE = 16 * MIB
 
     def growth(self, server, content, twin):
         """The most memory that an upload held at once, beyond what was there before it."""
@@ -881,7 +901,7 @@ class Frugal(UploadCase):
         finally:
             tracemalloc.stop()
 
-    def test_an_upload_of_64_mib_holds_less_than_2_mib(self):
+    def test_an_upload_of_16_mib_holds_less_than_2_mib(self):
         path = os.path.join(self.folder, "big")
         with open(path, "wb") as file:
             file.truncate(self.SIZE)

@@ -999,7 +999,8 @@ class HttpClient:
     :param headers: headers for every request
     :param max_connections: connections kept open for later calls; more may be open at a time
     :param max_response_bytes: the largest body accepted, after decompression
-    :param handlers: urllib.request handlers of your own, say one that signs or records each request
+    :param handlers: urllib.request handlers of your own, say one that signs or records each request; one that opens
+        connections itself (`http_open`, `https_open`) is refused, since then nothing of the above would hold
     """
 
     _pool: Any = None  # where the constructor raised
@@ -2726,6 +2727,8 @@ class _Connection:
             raise errors.ProxyError(failed + error.message) from error
         if not 200 <= answer.status < 300:
             words = "%sit returned %d %s" % (failed, answer.status, _escaped(answer.reason))
+            if answer.status == 407:
+                words += "; HTTPS_PROXY or proxy= is where user and password go: http://user:password@host:3128"
             raise errors.ProxyError(words, status_code=answer.status, permanent=answer.status < 500)
         if self.reader.buffer:
             raise errors.ProxyError(failed + "it sent bytes ahead of TLS", permanent=True)
@@ -3596,31 +3599,28 @@ def _in_background(function: Callable[[], Any]) -> Tuple[threading.Event, List[A
 
 # ---- Command line: a thin layer over the Python calls ----------------------------------------------------------------
 
-_FLAGS: List[Tuple[str, str, Dict[str, Any]]] = [
-    ("--version", "print the version and this file's SHA-256", {"action": "store_true"}),
-    ("--server-url", "default: AEROSTACK_SERVER_URL, else production", {"metavar": "URL"}),
-    ("--local", "the server " + SERVERS[1], {"action": "store_const", "const": SERVERS[1], "dest": "server_url"}),
-    ("--key-file", "default: AEROSTACK_API_KEY, else a terminal asks", {"metavar": "FILE"}),
-    ("--timeout", "for one attempt (default: 60)", {"metavar": "SECONDS", "type": float}),
-    ("--table", "print rows as a table", {"action": "store_true"}),
-    ("--verbose", "log each attempt to standard error, without secrets", {"action": "store_true"}),
-]
-_EXAMPLES = [  # a word of a field's name or annotation; what may follow the name
-    ("password", "=@-"),
-    ("email", "=ada@example.com"),
-    ("sql", "='SELECT 1 AS one'"),
-    ("File", "=@photo.jpg"),
-    ("Messages", """:='[{"role": "user", "content": "Hello"}]'"""),
-    ("List", ":='[1]'"),
-    ("Dict", """:='{"n": 1}'"""),
-    ("int", "=60"),
-    ("float", "=0.5"),
-    ("", "=text"),
-]
-_NOTES = """
-A field is name=text or name:=JSON. Either may come from a file, name=@FILE, or
-from standard input, name=@-. A password is password=@FILE or password=@-, which
-asks for it on a terminal.
+_EXAMPLES = {  # how one types a field; each other field is name=...
+    "data": """data:='{"to": "ada@example.com"}'""",
+    "email": "email=ada@example.com",
+    "file": "file=@photo.jpg",
+    "key": "key=greeting",
+    "messages": """messages:='[{"role": "user", "content": "Hello"}]'""",
+    "metadata": """metadata:='{"plan": "free"}'""",
+    "params": "params:='[42]'",
+    "password": "password=@-",
+    "service_name": "service_name=resize",
+    "sql": "sql='SELECT 1 AS one'",
+    "type": "type=email",
+    "value": "value=hello",
+}
+_SETTINGS = {  # what a user sets them by
+    "api_key_auth": "AEROSTACK_API_KEY or --key-file",
+    "server_url": "AEROSTACK_SERVER_URL or --server-url",
+    "timeout_ms": "--timeout",
+}
+_NOTES = """\
+A field is name=text or name:=JSON. From a file: name=@FILE or name:=@FILE.
+From standard input: name=@- or name:=@-. On a terminal, password=@- asks.
 Exit status: 0 success, 1 API error, 2 usage error, 3 no response,
 4 the response could not be written, 130 interrupted.
 """
@@ -3636,7 +3636,9 @@ def _main(arguments: Optional[List[str]] = None) -> int:
     parser = _argument_parser(operation)
     options, words = parser.parse_known_args(arguments)
     try:
-        unwritten = _write(sys.stdout, _output(operation, options, words))
+        for flag in [word.partition("=")[0] for word in words if word.startswith("-")]:
+            raise _bad(flag, "no such option" + _nearest(flag, re.findall("--[a-z-]+", parser.format_help())))
+        unwritten = _write(sys.stdout, _version() if options.version else _response(operation, options, words))
         status, text = (4, "the response could not be written: %s" % unwritten) if unwritten else (0, "")
     except KeyboardInterrupt:
         return 130
@@ -3653,62 +3655,55 @@ def _argument_parser(operation: Optional[Operation]) -> Any:
 
     about = ["operations:", *("  " + each.name for each in OPERATIONS)]
     if operation is not None:
-        fields = operation.request_type._fields()
         about = [operation.summary, "", "fields:"]
-        about += ["  " + _example(field) + "  (optional)" * (field.default is not _REQUIRED) for field in fields]
-        typed = [_example(field) for field in fields if field.default is _REQUIRED]
-        about += ["", "example:", "  %(prog)s " + " ".join([operation.name, *typed])]
+        example = "  %(prog)s " + operation.name
+        for field in operation.request_type._fields():
+            typed = _EXAMPLES.get(field.name) or field.name + "=..."
+            about.append("  " + typed + "  (optional)" * (field.default is not _REQUIRED))
+            example += (" " + typed) * (field.default is _REQUIRED)
+        about += ["", "example:", example]
     parser = argparse.ArgumentParser(
         usage="%(prog)s [OPTION ...] OPERATION [name=value ...]",
-        epilog="\n".join(about) + "\n" + _NOTES,
+        description="\n".join(about),
+        epilog=_NOTES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    for flag, meaning, settings in _FLAGS:
-        parser.add_argument(flag, help=meaning, **settings)
-    known = [field.name for field in operation.response_type._fields()] if operation else None
-    parser.add_argument("--field", choices=known, help="print one field of the response, text as it is")
-    if sys.stdin.isatty() and not os.environ.get("AEROSTACK_API_KEY"):
-        parser.set_defaults(key_file="-")
+    option = parser.add_argument
+    asked = "-" if sys.stdin.isatty() and not os.environ.get("AEROSTACK_API_KEY") else None
+    names = [field.name for field in operation.response_type._fields()] if operation else None
+    option("--version", help="print the version and this file's SHA-256", action="store_true")
+    option("--server-url", help="default: AEROSTACK_SERVER_URL, else production", metavar="URL")
+    option("--local", help="the server " + SERVERS[1], dest="server_url", action="store_const", const=SERVERS[1])
+    option("--key-file", help="default: AEROSTACK_API_KEY, else a terminal asks", metavar="FILE", default=asked)
+    option("--timeout", help="for one attempt (default: 60)", metavar="SECONDS", type=float)
+    option("--field", help="print one field of the response, text as it is", choices=names)
+    option("--table", help="print rows as a table", action="store_true")
+    option("--verbose", help="log each attempt to standard error, without secrets", action="store_true")
     return parser
 
 
-def _example(field: _Field) -> str:
-    return field.name + next(text for word, text in _EXAMPLES if word in field.name + " " + field.annotation)
-
-
-def _output(operation: Optional[Operation], options: Any, words: List[str]) -> str:
-    """What to print: the version, or the response of an operation."""
-    for flag in [word.partition("=")[0] for word in words if word.startswith("-")]:
-        raise _bad(flag, "no such option" + _nearest(flag, ["--field", *(known for known, _, _ in _FLAGS)]))
-    if options.version:
-        return _version()
+def _response(operation: Optional[Operation], options: Any, words: List[str]) -> str:
+    """Call an operation. Returns its response as it is to be printed."""
     if operation is None:
-        name = words[0].partition("=")[0] if words else "OPERATION"
-        raise _bad(name, "no such operation" + _nearest(name.lower(), [each.name for each in OPERATIONS]))
-    if options.server_url == "":
-        raise _bad("--server-url", "is empty")
-    examples = {field.name: _example(field) for field in operation.request_type._fields()}
-    typed = [_parsed_field(word, examples) for word in words if word != operation.name]
-    if len(dict(typed)) < len(typed):
-        raise _bad(operation.name, "a field is given twice")
-    shows_progress = "file" in dict(typed) and sys.stderr.isatty()
+        name, fault = (words[0].partition("=")[0], "no such operation") if words else ("OPERATION", "is missing")
+        raise _bad(name, fault + _nearest(name.lower(), [each.name for each in OPERATIONS]))
+    fields = [_parsed_field(word) for word in words if word != operation.name]
+    _require(len(dict(fields)) == len(fields), operation.name, "a field is given twice")
+    _require(options.server_url != "", "--server-url", "is empty")
+    shows_progress = "file" in dict(fields) and sys.stderr.isatty()
     with SDK(
-        options.key_file and _parsed_field("api_key=@" + options.key_file, {})[1],
+        options.key_file and _parsed_field("api_key=@" + options.key_file)[1],
         server_url=options.server_url,
         timeout_ms=options.timeout and options.timeout * 1000,
         debug_logger=_StderrLogger() if options.verbose else None,
     ) as sdk:
         call = getattr(getattr(sdk, operation.service), operation.name)
-        response = call(dict(typed), **({"progress": _show_progress} if shows_progress else {}))
+        response = call(dict(fields), **({"progress": _show_progress} if shows_progress else {}))
     result = response.model_dump(mode="json")
     if options.table and "results" in result:
         return _table(result["results"])
-    result = result.get(options.field) if options.field else result
-    if isinstance(result, str):
-        return result
-    is_utf_8 = sys.stdout.encoding.lower() == "utf-8"  # elsewhere, what a console may lack is escaped
-    return json.dumps(result, ensure_ascii=not is_utf_8, indent=2 if sys.stdout.isatty() else None)
+    return _as_text(result.get(options.field) if options.field else result, 2 if sys.stdout.isatty() else None)
 
 
 def _version() -> str:
@@ -3721,17 +3716,15 @@ def _version() -> str:
         return "aerostack_lite " + __version__
 
 
-def _parsed_field(word: str, examples: Dict[str, str]) -> Tuple[str, Any]:
+def _parsed_field(word: str) -> Tuple[str, Any]:
     """A field's name and value. Text and JSON are UTF-8, whatever the locale."""
     match = re.fullmatch("(?s)(.*?)(:?=@?)(.*)", word)
     if not match:
         raise _bad(word, "is not name=value")
     name, form, text = match.groups()
-    needed = examples.get(name, "")[len(name) :][:2]
-    if needed in (":=", "=@") and not form.startswith(needed):  # a password would show in the list of processes
-        raise _bad(name, "goes in as " + examples[name])
-    if form[-1] == "@" and text == "-" and not sys.stdin.readable():
-        raise _bad("standard input", "is closed")
+    example = _EXAMPLES.get(name, "")
+    needed = example[len(name) :][:2]
+    _require(needed not in (":=", "=@") or form.startswith(needed), name, "goes in as " + example)
     if form[-1] != "@":
         data = os.fsencode(text)
     elif text == "-" and name in ("password", "api_key") and sys.stdin.isatty():
@@ -3741,6 +3734,7 @@ def _parsed_field(word: str, examples: Dict[str, str]) -> Tuple[str, Any]:
     else:
         import pathlib
 
+        _require(text != "-" or sys.stdin.readable(), "standard input", "is closed")
         source: Any = sys.stdin.buffer if text == "-" else pathlib.Path(text)
         if name == "file":
             return name, source
@@ -3754,23 +3748,30 @@ def _parsed_field(word: str, examples: Dict[str, str]) -> Tuple[str, Any]:
 
 def _explained(error: Exception) -> Tuple[int, str]:
     """The exit status for an error, and the error in the command line's terms."""
+    if isinstance(error, errors.ValidationError):
+        problems = [(_shown_place(where), words) for where, _, words in error.problems]
+        return 2, "; ".join("%s: %s" % (_SETTINGS.get(at) or at.replace("body.", ""), words) for at, words in problems)
     if not isinstance(error, AerostackError):
         return 2, str(error)
-    if isinstance(error, errors.ValidationError):
-        flags = {("api_key_auth",): "--key-file", ("server_url",): "--server-url", ("timeout_ms",): "--timeout"}
-        lines = [(flags.get(where) or _shown_place(where[1:] or where), words) for where, _, words in error.problems]
-        return 2, "; ".join(map(": ".join, lines))
-    status = 1 if isinstance(error, errors.SDKBaseError) else 3
     code, message = (error.data.code, error.data.message) if error.data else (type(error).__name__, str(error))
-    return status, code + ": %s (request %s, attempts %d)" % (_shortened(message), error.request_id, error.attempts)
+    text = "%s: %s (request %s, attempts %d)" % (code, _shortened(message), error.request_id, error.attempts)
+    return 1 if isinstance(error, errors.SDKBaseError) else 3, text
+
+
+def _as_text(value: Any, indent: Optional[int] = None) -> str:
+    """Text as it is, all else as JSON; where the output is not UTF-8, what it may lack is escaped."""
+    if isinstance(value, str):
+        return value
+    return json.dumps(value, ensure_ascii=sys.stdout.encoding.lower() != "utf-8", indent=indent)
 
 
 def _table(rows: List[Dict[str, Any]]) -> str:
-    titles = {name: name for row in rows for name in row}
-    cells = [["" if row.get(name) is None else _escaped(str(row[name])) for name in titles] for row in [titles, *rows]]
+    names = list(dict.fromkeys(chain.from_iterable(rows)))
+    lines: List[List[Any]] = [names, *([row.get(name) for name in names] for row in rows)]
+    cells = [["" if value is None else _escaped(_as_text(value)) for value in line] for line in lines]
     widths = [max(map(len, column)) for column in zip(*cells)]
     cells.insert(1, ["-" * width for width in widths])
-    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in cells if titles)
+    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in cells if names)
 
 
 def _show_progress(sent: int, total: Optional[int]) -> None:

@@ -380,6 +380,11 @@ class OutputTest(CommandLineCase):
             ["id  name         more", "--  -----------  ----", "1   Ada", "22               [1]", "3   a\\nb\\x1b[2J"],
         )
 
+    def test_what_is_no_text_in_a_table_is_json(self):
+        rows = [{"a": True, "b": {"n": [None, "\u00fc"]}}, {"a": 1.5, "b": False}]
+        shown = self.answered(json.dumps({"results": rows}).encode(), "db_query", "sql=s", "--table")
+        self.assertEqual(shown.splitlines()[2:], ['true  {"n": [null, "\u00fc"]}', "1.5   false"])
+
     def test_the_names_of_columns_drive_no_terminal(self):
         body = json.dumps({"results": [{"a\x1b[2J": "\x9b"}], "count": 1}, ensure_ascii=False).encode()
         self.assertEqual(
@@ -520,7 +525,7 @@ class UnwritableTest(CommandLineCase):
 class EndingTest(CommandLineCase):
     def test_wrong_usage_says_what_is_wrong_and_sends_nothing(self):
         for words, arguments in (
-            ("OPERATION", []),
+            ("OPERATION: is missing", []),
             ("no such operation", ["frobnicate"]),
             ("name=", ["cache_get", "key"]),
             ("key", ["cache_get"]),
@@ -647,8 +652,7 @@ class EndingTest(CommandLineCase):
 
     def test_no_key_is_wrong_usage_where_nobody_can_be_asked(self):
         os.environ["AEROSTACK_API_KEY"] = ""
-        complaints = self.refused("cache_get", "key=k")
-        self.assertIn("AEROSTACK_API_KEY", complaints)
+        self.assertIn(": AEROSTACK_API_KEY or --key-file: is empty", self.refused("cache_get", "key=k"))
         self.write("empty.key", b" \n")
         self.assertIn("key", self.refused("cache_get", "key=k", "--key-file", "empty.key"))
 
@@ -795,8 +799,10 @@ class HelpTest(CommandLineCase):
         for words in [operation.name for operation in OPERATIONS] + [
             "name=text",
             "name:=JSON",
-            "@FILE",
-            "@-",
+            "name=@FILE",
+            "name:=@FILE",
+            "name=@-",
+            "name:=@-",
             "AEROSTACK_API_KEY",
             "AEROSTACK_SERVER_URL",
             "--server-url",
@@ -812,6 +818,11 @@ class HelpTest(CommandLineCase):
         for status in ("0", "1", "2", "3", "4", "130"):
             self.assertRegex(output, r"(?i)(status|exit).*\b%s\b" % status)
         self.assertNotIn("--retries", output)
+
+    def test_help_says_first_what_there_is_to_be_typed(self):
+        for line, heading in (["--help"], "operations:"), (["cache_set", "--help"], "fields:"):
+            output = self.run_here(*line)[1]
+            self.assertLess(output.index(heading), output.index("options:" if "options:" in output else "arguments:"))
 
     def test_help_of_each_operation_names_its_fields(self):
         for operation in OPERATIONS:

@@ -167,7 +167,7 @@ class ExamplesTest(NewcomerTestCase):
                 environment={"AEROSTACK_SERVER_URL": "https://aerostack.test/v1"},
             )
             self.assertEqual((status, proxy.connections), (1, 1))
-        self.assertRegex(complaints, "^The proxy refused: .*407")
+        self.assertRegex(complaints, "^The proxy refused: .*407.*http://user:password@host:3128")
         self.assertNotIn("sekret", complaints)
         self.assertNotIn("Traceback", complaints)
 

@@ -942,21 +942,22 @@ class Request(urllib.request.Request):
         return other
 
 
-class Response:
-    """One HTTP response, read to its end: status_code, reason_phrase, headers, content, text, json(), url, request."""
+class Response(io.BytesIO):
+    """One HTTP response: status_code, reason_phrase, headers, content, text, json(), url, request; a file of its body,
+    as urllib's are."""
 
     version = 11  # as http.client numbers HTTP/1.1
 
     def __init__(
         self, status_code: int, headers: Any = None, content: bytes = b"", request: Any = None, reason_phrase: str = ""
     ) -> None:
+        super().__init__(content)
         self.status_code = self.code = self.status = status_code
         self.reason_phrase = self.msg = self.reason = reason_phrase
         self.headers: Headers = Headers() if headers is None else headers
         self.content = content
         self.request = request
         self.url: str = request.full_url if request else ""
-        self._position = 0
 
     @property
     def text(self) -> str:
@@ -967,26 +968,17 @@ class Response:
         """The body as JSON (RFC 8259). Raises ValueError."""
         return _parse_json(self.content, _charset(self.headers))
 
-    def read(self, size: Optional[int] = None) -> bytes:
-        """The next `size` bytes of the body, or all that is left."""
-        start = self._position
-        self._position = len(self.content) if size is None or size < 0 else min(start + size, len(self.content))
-        return self.content[start : self._position]
-
     def getcode(self) -> int:
         return self.status_code
 
     def info(self) -> Headers:
         return self.headers
 
-    def close(self) -> None:
-        """Nothing is left to close: the body has been read."""
-
     def __repr__(self) -> str:
         return "<Response [%d %s]>" % (self.status_code, _escaped(self.reason_phrase))
 
-    def __getstate__(self) -> Dict[str, Any]:
-        return dict(vars(self), request=None)  # whose headers hold the key
+    def __getstate__(self) -> Any:
+        return self.content, 0, dict(vars(self), request=None)  # whose headers hold the key
 
 
 class HttpClient:

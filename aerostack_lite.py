@@ -1181,9 +1181,9 @@ class errors:
             self.problems = problems
 
         @classmethod
-        def about(cls: Any, argument: str, words: str, kind: str = "value_error") -> Any:
-            """The error of one argument, such as "timeout_ms"; of none if that is ""."""
-            return cls("", [((argument,) if argument else (), kind, words)])
+        def about(cls: Any, place: Union[str, Tuple[Any, ...]], words: str, kind: str = "value_error") -> Any:
+            """The error of one argument, such as "timeout_ms", or of one place, such as ("body", "file")."""
+            return cls("", [((place,) if isinstance(place, str) else place, kind, words)])
 
         def within(self, *place: Any) -> List[Problem]:
             """The problems, seen from further out."""
@@ -1328,7 +1328,7 @@ class errors:
 
 # ---- Encode: arguments -> checked values -----------------------------------------------------------------------------
 
-_bad = errors.ValidationError.about  # (argument, words)
+_bad = errors.ValidationError.about
 _bad_type = errors.ArgumentTypeError.about
 _REQUIRED = object()  # the default of a field that has none
 
@@ -1354,7 +1354,7 @@ class _Field:
     def value(self, given: Any) -> Any:
         if given is UNSET:
             if self.default is _REQUIRED:
-                raise _bad("", "Field required", "missing")
+                raise _bad((), "Field required", "missing")
             return self.default
         return None if given is None and self.nullable else self.convert(given)
 
@@ -1392,7 +1392,7 @@ def _to_model(model: Type[M], value: Any) -> M:
         value = {**value.model_extra, **value._values()}
     if not isinstance(value, Mapping):
         hint = "; did you mean %s=...?" % model._fields()[0].name if isinstance(value, str) else ""
-        raise _bad("", "Input should be a dictionary or a %s%s" % (model.__name__, hint))
+        raise _bad((), "Input should be a dictionary or a %s%s" % (model.__name__, hint))
     instance = model.__new__(model)
     instance._fill(value)
     return instance
@@ -1401,7 +1401,7 @@ def _to_model(model: Type[M], value: Any) -> M:
 def _to_list(convert: Callable[[Any], Any], value: Any) -> List[Any]:
     """All items converted, or one error with all that is wrong."""
     if isinstance(value, (str, bytes, bytearray, memoryview, Mapping)) or not isinstance(value, Iterable):
-        raise _bad("", "Input should be a valid list")
+        raise _bad((), "Input should be a valid list")
     items = list(value)
     are_dicts = convert is _to_object and set(map(type, items)) <= {dict}
     if convert is _to_any or (are_dicts and set(map(type, chain.from_iterable(items))) <= {str}):
@@ -1422,10 +1422,10 @@ def _to_list(convert: Callable[[Any], Any], value: Any) -> List[Any]:
 
 def _to_object(value: Any) -> Dict[str, Any]:
     if not isinstance(value, Mapping):
-        raise _bad("", "Input should be a valid dictionary")
+        raise _bad((), "Input should be a valid dictionary")
     for key in value:
         if not isinstance(key, (str, bytes, bytearray)):
-            raise _bad_value((str(key), "[key]"), "Keys should be strings")
+            raise _bad((str(key), "[key]"), "Keys should be strings")
     return {_to_text(key): item for key, item in value.items()}
 
 
@@ -1444,7 +1444,7 @@ def _to_text(value: Any) -> str:
     try:
         return value.decode()  # type: ignore[no-any-return]
     except (AttributeError, UnicodeDecodeError):
-        raise _bad("", "Input should be a valid string, or bytes in UTF-8") from None
+        raise _bad((), "Input should be a valid string, or bytes in UTF-8") from None
 
 
 def _to_message_content(value: Any) -> Any:
@@ -1457,7 +1457,7 @@ def _to_integer(value: Any) -> int:
         return int(value)
     to_index = getattr(type(value), "__index__", None)
     if to_index is None:
-        raise _bad("", "Input should be a valid integer")
+        raise _bad((), "Input should be a valid integer")
     return int(to_index(value))
 
 
@@ -1465,13 +1465,13 @@ def _to_number(value: Any) -> float:
     try:
         return value if isinstance(value, int) else float(value)
     except (TypeError, ValueError):
-        raise _bad("", "Input should be a valid number") from None
+        raise _bad((), "Input should be a valid number") from None
 
 
 def _to_boolean(value: Any) -> bool:
     if value in (0, 1, "true", "false"):
         return value in (1, "true")
-    raise _bad("", "Input should be a valid boolean")
+    raise _bad((), "Input should be a valid boolean")
 
 
 def _to_datetime(value: Any) -> datetime:
@@ -1480,7 +1480,7 @@ def _to_datetime(value: Any) -> datetime:
             return value
         return _unix_time(value) if type(value) in (int, float) else parse_datetime(str(value))  # a date, too
     except (ValueError, OverflowError):
-        raise _bad("", "Input should be a valid datetime") from None
+        raise _bad((), "Input should be a valid datetime") from None
 
 
 def parse_datetime(datetime_string: str) -> datetime:
@@ -1513,13 +1513,13 @@ def _to_content(value: Any) -> Any:
     read = getattr(value, "read", None)
     code = getattr(read, "__code__", None)
     if isinstance(value, str) or (read and hasattr(value, "encoding")):
-        raise _bad("", "Input is text; pass bytes, a pathlib.Path or a file opened in binary mode, 'rb'")
+        raise _bad((), "Input is text; pass bytes, a pathlib.Path or a file opened in binary mode, 'rb'")
     if hasattr(value, "__aiter__") or (code and code.co_flags & 0x80):  # inspect.CO_COROUTINE
-        raise _bad("", "Input is asynchronous; pass what can be read without await (an UploadFile's .file), or bytes")
+        raise _bad((), "Input is asynchronous; pass what can be read without await (an UploadFile's .file), or bytes")
     is_open = not getattr(value, "closed", False) and getattr(value, "readable", lambda: True)()
     holds_bytes = isinstance(value, (os.PathLike, Iterable)) and not isinstance(value, (Mapping, BaseModel))
     if not is_open or not (read or holds_bytes):
-        raise _bad("", "Input should be bytes, a path, an iterable of bytes, or a file open for reading, not closed")
+        raise _bad((), "Input should be bytes, a path, an iterable of bytes, or a file open for reading, not closed")
     return value
 
 
@@ -1733,10 +1733,6 @@ def _new_request_id() -> str:
     return "%s-%s-4%s-a%s-%s" % (digits[:8], digits[8:12], digits[13:16], digits[17:20], digits[20:])
 
 
-def _bad_value(path: Tuple[Any, ...], words: str) -> errors.ValidationError:
-    return errors.ValidationError("", [(path, "value_error", words)])
-
-
 def _json_body(model: BaseModel, title: str) -> Tuple[bytes, str]:
     """Compact JSON and its type. The C encoder does the work; only what it cannot write is walked through in Python."""
     try:
@@ -1773,11 +1769,11 @@ def _may_have_none_keys(value: Any) -> bool:
 def _plain(value: Any, path: Tuple[Any, ...]) -> Any:
     """A value as dicts, lists, strings, numbers, booleans and None. ValidationError says where that is impossible."""
     if isinstance(value, float) and value - value != 0:
-        raise _bad_value(path, "is NaN or infinite, which JSON cannot say")
+        raise _bad(path, "is NaN or infinite, which JSON cannot say")
     if value is None or (isinstance(value, (str, int, float)) and not isinstance(value, Enum)):
         return value
     if len(path) > 250:
-        raise _bad_value(path[:20], "holds itself, or is nested too deeply")
+        raise _bad(path[:20], "holds itself, or is nested too deeply")
     if isinstance(value, dict):
         return {_plain_key(key, path): _plain(item, (*path, str(key))) for key, item in value.items()}
     if isinstance(value, (list, tuple, Iterator)):
@@ -1785,7 +1781,7 @@ def _plain(value: Any, path: Tuple[Any, ...]) -> Any:
     try:
         leaf = _leaf(value)
     except (TypeError, ValueError) as error:
-        raise _bad_value(path, "cannot be written as JSON: %s" % error) from None
+        raise _bad(path, "cannot be written as JSON: %s" % error) from None
     return _plain(leaf, path)
 
 
@@ -1793,7 +1789,7 @@ def _plain_key(key: Any, path: Tuple[Any, ...]) -> str:
     plain = _plain(key, path)
     if isinstance(plain, (str, int, float)):
         return plain if isinstance(plain, str) else _encode_json(plain)
-    raise _bad_value(path, "has a key that JSON cannot have: " + type(key).__name__)
+    raise _bad(path, "has a key that JSON cannot have: " + type(key).__name__)
 
 
 def _leaf(value: Any) -> Any:
@@ -1848,7 +1844,7 @@ class _Upload:
             self.content: Any = _in_pieces(content)
             self.rereadable, self.size = _measured(self.content)  # size None: only reading tells
         except (OSError, TypeError, ValueError) as error:
-            raise _bad_value(tuple(argument.split(".")), "cannot be read: %s" % error) from error
+            raise _bad(tuple(argument.split(".")), "cannot be read: %s" % error) from error
         self.length = None if self.size is None else len(head) + self.size + len(tail)
 
     def __len__(self) -> int:
@@ -1970,11 +1966,11 @@ def _multipart(model: Any, progress: Optional[Progress]) -> Tuple[_Upload, str]:
     name = model.file.file_name
     content_type = model.file.content_type
     if not name:
-        raise _bad_value(("body", "file", "file_name"), "must not be empty")
+        raise _bad(("body", "file", "file_name"), "must not be empty")
     if content_type is None:  # the last step alone, for Python 3.13 takes "//[a" for a broken URL
         content_type = mimetypes.guess_type(name.rpartition("/")[2])[0] or "application/octet-stream"
     if re.search(r"[\x00-\x08\x0a-\x1f\x7f]", content_type):  # which would add headers to the part
-        raise _bad_value(("body", "file", "content_type"), "has control characters")
+        raise _bad(("body", "file", "content_type"), "has control characters")
     _require(progress is None or callable(progress), "progress", "must be a callable (sent, total)")
     boundary = os.urandom(16).hex()
     part = "--" + boundary + '\r\nContent-Disposition: form-data; name="%s"'

@@ -15,6 +15,8 @@
 # OTHERWISE, ARISING FROM, OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE.
 """The Aerostack Platform API in one file: Python's standard library only, Python 3.7 to 3.14.
 
+::
+
     from aerostack_lite import SDK, errors
 
     with SDK("your-api-key") as sdk:                       # or AEROSTACK_API_KEY in the environment
@@ -696,6 +698,8 @@ def _operation(
         def call(self: _Service, request: Any = None, retries: Retries = UNSET, **fields: Any) -> Any:
             return _perform(self, operation, request, retries, fields)
 
+        if call.__doc__:  # none under -OO
+            call.__doc__ = "%s Sends `%s`; raises `errors.AerostackError`." % (call.__doc__.rstrip(), route)
         return call
 
     return declare

@@ -54,6 +54,7 @@ class TheNineOperations(RecordingCase):
                 self.assertRegex(operation.summary, r"^[A-Z].*\.$")
                 twin = getattr(getattr(SDK(KEY), service), operation.name + "_async")
                 self.assertIn(operation.summary, inspect.getdoc(twin))
+                self.assertIn(" Sends `%s %s`; raises `" % (operation.method, operation.path), inspect.getdoc(twin))
 
     def test_each_twin_is_a_coroutine_function_with_the_same_parameters(self):
         sdk = self.sdk()

@@ -317,8 +317,6 @@ class SDKConfiguration:
 # ---- Models: what goes in, what comes back ---------------------------------------------------------------------------
 
 _SECRET_FIELDS = frozenset(["api_key_auth", "password", "token"])
-# On the wire a name is in camel case, but for these. A request may use either; if both are given, the wire's wins.
-_WIRE_NAMES = {"api_key_auth": "api_key_auth", "max_tokens": "max_tokens", "top_p": "top_p"}
 
 
 class _DataclassFields:
@@ -352,7 +350,8 @@ class BaseModel:
     __hash__ = None  # type: ignore[assignment]  # a model can change
     model_extra: Any = {}
     _unknown_fields = "kept"  # or "refused", or "sent"
-    _wire_names = _WIRE_NAMES
+    # On the wire a name is in camel case, but for these. A request may use either; if both are given, the wire's wins.
+    _wire_names = {"api_key_auth": "api_key_auth", "max_tokens": "max_tokens", "top_p": "top_p"}
     _compiled: List[_Field]
 
     def __init__(self, **values: Any) -> None:
@@ -376,13 +375,11 @@ class BaseModel:
             if value is UNSET or (value is None and field.default is None):
                 continue
             if isinstance(value, BaseModel):
-                value = value.model_dump(by_alias=by_alias, mode=mode)
+                value = value.model_dump(by_alias=by_alias)
             elif isinstance(value, list) and value and all(isinstance(item, BaseModel) for item in value):
-                value = [item.model_dump(by_alias=by_alias, mode=mode) for item in value]
-            elif mode == "json":
-                value = _plain(value, (field.name,))
+                value = [item.model_dump(by_alias=by_alias) for item in value]
             dumped[field.wire if by_alias else field.name] = value
-        return dumped
+        return _plain(dumped, ()) if mode == "json" else dumped
 
     def model_dump_json(self, *, by_alias: bool = False, indent: Optional[int] = None) -> str:
         """The model as JSON text."""
@@ -435,14 +432,9 @@ class BaseModel:
         return type(other) is type(self) and self._values() == other._values()
 
     def __repr__(self) -> str:
-        return "%s(%s)" % (type(self).__name__, ", ".join(self._shown()))
-
-    def __str__(self) -> str:
-        return " ".join(self._shown())
-
-    def _shown(self) -> List[str]:
         values = self._values().items()
-        return ["%s=%s" % (name, "***" if value and name in _SECRET_FIELDS else repr(value)) for name, value in values]
+        shown = ["%s=%s" % (name, "***" if value and name in _SECRET_FIELDS else repr(value)) for name, value in values]
+        return "%s(%s)" % (type(self).__name__, ", ".join(shown))
 
 
 class _Request(BaseModel, Generic[D]):
@@ -613,10 +605,7 @@ class models:
     class StorageUploadResponseBody(BaseModel):
         url: Optional[str] = None
 
-    class SecurityTypedDict(TypedDict):
-        api_key_auth: str
-
-    class Security(_Request[SecurityTypedDict]):
+    class Security(_Request[JsonObject]):
         api_key_auth: str
 
     AiChatResponseBodyTypedDict: TypeAlias = JsonObject
@@ -627,6 +616,7 @@ class models:
     DbQueryResultTypedDict: TypeAlias = JsonObject
     QueueEnqueueResponseBodyTypedDict: TypeAlias = JsonObject
     ServicesInvokeResponseBodyTypedDict: TypeAlias = JsonObject
+    SecurityTypedDict: TypeAlias = JsonObject
     StorageUploadResponseBodyTypedDict: TypeAlias = JsonObject
 
 
@@ -1350,7 +1340,7 @@ class _Field:
         self.name = name
         self.annotation = annotation
         self.default = getattr(model, name, _REQUIRED)
-        self.wire = model._wire_names.get(name, _WIRE_NAMES.get(name, camel_case))
+        self.wire = model._wire_names.get(name, camel_case)
         self.names = (name, self.wire) if self.wire != name else (name,)
         self.nullable = "Optional" in annotation
         self.convert = _converter(annotation, model.__module__ == __name__)

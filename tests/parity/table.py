@@ -119,6 +119,7 @@ TABLE = {
             "do not exist; `model_dump`, `model_dump_json`, `model_validate`, `model_validate_json` do",
         ),
         ("our models as fields of pydantic's, in FastAPI for one", "work", "do not work: pass `model_dump()`"),
+        ("`str(model)`", "the fields alone", "as `repr(model)`"),
         ("`loc` of a missing `File.content`", '`("",)`', '`("content",)`'),
     ],
     "Errors": [

@@ -25,7 +25,7 @@ from unittest import mock
 
 import aerostack_lite
 from aerostack_lite import OPERATIONS, SDK, SERVERS, Headers, HttpClient, Response, errors, models
-from tests.newcomer import COMPANY_CA, MODULE, ROOT, Newcomer, NewcomerTestCase, local_platform
+from tests.newcomer import COMPANY_CA, MODULE, ROOT, NewcomerTestCase, local_platform
 from tests.scripted_server import LoopbackTestCase, ScriptedServer, answer, close, expect, free_port, hang, repeat
 from tests.test_retries import CERTIFICATE, Clock
 
@@ -227,7 +227,10 @@ class SymptomsTest(LoopbackTestCase):
         yield "status 401", self.from_server(expect, denied)
         yield "status 429", self.from_server(expect, busy)
         yield "the certificate of HOST", self.untrusted()
-        yield "cannot connect to the proxy", self.raised("http://api.example.com", environment={"HTTP_PROXY": nobody})
+        yield (
+            "cannot connect to the proxy",
+            self.raised("http://api.example.com", environment={"HTTP_PROXY": nobody}, retries=None),
+        )
         yield "opened no tunnel", self.refused_by_proxy()
         yield "cannot connect to HOST", self.raised(nobody, retries=None)
         yield "timed out", self.from_server(expect, hang, timeout_ms=50)
@@ -397,16 +400,18 @@ class NumbersTest(LoopbackTestCase):
                 taken.append(status)
         self.assertEqual(taken, [204, 205])
 
+    def help_of(self, program):
+        with mock.patch("sys.argv", ["program", "--help"]), contextlib.redirect_stdout(io.StringIO()) as told:
+            with self.assertRaises(SystemExit):
+                program()
+        return told.getvalue()
+
     def test_port(self):
         self.assertEqual(urllib.parse.urlsplit(SERVERS[1]).port, 8787)
-        with Newcomer() as newcomer:
-            self.assertIn("(8787)", newcomer.run("python3", "examples/local_platform.py", "--help")[1])
+        self.assertIn("(8787)", self.help_of(local_platform().main))
 
     def test_exit_statuses(self):
-        with Newcomer() as newcomer:
-            told = re.findall(
-                r"\d+", newcomer.run("python3", "aerostack_lite.py", "--help")[1].partition("Exit status")[2]
-            )
+        told = re.findall(r"\d+", self.help_of(aerostack_lite._main).partition("Exit status")[2])
         self.assertEqual(re.findall(r"\d+", re.search(self.STATUSES, re.sub(r"\s+", " ", PROSE)).group()), told)
 
 

@@ -652,22 +652,10 @@ class RetryConfig:
 # ---- Services: operation -> model ------------------------------------------------------------------------------------
 
 
-class Operation:
-    """One operation of the API: where it is, what goes in, what comes back, and how it may fail."""
-
-    def __init__(
-        self, function: Any, route: str, request_type: Any, idempotent: bool, statuses: Tuple[int, ...]
-    ) -> None:
-        self.service: str = function.__qualname__.partition(".")[0].lower()
-        self.name: str = function.__name__
-        self.summary: str = (function.__doc__ or "").partition("\n")[0]  # none under -OO
-        self.method, _, self.path = route.partition(" ")
-        self.request_type = request_type
-        self.response_type = getattr(models, function.__annotations__["return"].partition(".")[2])
-        self.idempotent = idempotent
-        self.structured_errors = statuses
-
-
+# One operation of the API: where it is, what goes in, what comes back, and how it may fail.
+Operation = collections.namedtuple(
+    "Operation", "service name summary method path request_type response_type idempotent structured_errors"
+)
 OPERATIONS: List[Operation] = []
 
 
@@ -681,7 +669,17 @@ def _operation(
     """
 
     def declare(method: Any) -> Any:
-        operation = Operation(method, route, request_type, idempotent, structured_errors)
+        operation = Operation(
+            service=method.__qualname__.partition(".")[0].lower(),
+            name=method.__name__,
+            summary=(method.__doc__ or "").partition("\n")[0],  # none under -OO
+            method=route.partition(" ")[0],
+            path=route.partition(" ")[2],
+            request_type=request_type,
+            response_type=getattr(models, method.__annotations__["return"].partition(".")[2]),
+            idempotent=idempotent,
+            structured_errors=structured_errors,
+        )
         OPERATIONS.append(operation)
 
         @functools.wraps(method)

@@ -38,7 +38,7 @@ Read it from the top: first what a caller meets, then, below the double line, ho
 call passes through: encode, retries, transport (a handler of urllib.request's), decode.
 """
 # mypy: disable-error-code="empty-body"
-# pyright: reportReturnType=false
+# pyright: reportReturnType=false, reportMissingModuleSource=false
 # (an operation is declared by its signature; `_operation` is its body)
 
 from __future__ import annotations

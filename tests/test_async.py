@@ -607,8 +607,8 @@ class CancelTest(AsyncTestCase):
             [b'"last"' in request for request in server.requests], [False, True], "those that waited were sent"
         )
 
-    def test_a_thousand_cancelled_calls_leave_no_thread_no_socket_and_no_warning(self):
-        at_once, rounds, before = 50, 20, workers()
+    def test_hundreds_of_cancelled_calls_leave_no_thread_no_socket_and_no_warning(self):
+        at_once, rounds, before = 50, 6, workers()
         server = self.serve([expect, until_gone])
         sdk = SDK(KEY, server_url=server.url, max_workers=at_once)
         complaints, descriptors = [], []
@@ -966,20 +966,39 @@ class ExitTest(AsyncTestCase):
 
     def test_blocking_calls_work_inside_atexit(self):
         server = self.serve(repeat(echo))
-        for url in (server.url, server.url.replace("127.0.0.1", "localhost")):
-            program = START + "atexit.register(lambda: print(sdk.cache.cache_get(key='late').value))\n"
-            with self.subTest(url), Child(program + "asyncio.run(sdk.cache.cache_get_async(key='k'))", url) as child:
-                self.assertEqual(child.wait(), (0, "late\n", ""))
+        program = START + (
+            "for url in (None, sys.argv[1].replace('127.0.0.1', 'localhost')):\n"
+            " atexit.register(lambda url=url: print(sdk.cache.cache_get(key='late', server_url=url).value))\n"
+            "asyncio.run(sdk.cache.cache_get_async(key='k'))"
+        )
+        with Child(program, server.url) as child:
+            self.assertEqual(child.wait(), (0, "late\nlate\n", ""))
 
     def test_nothing_is_complained_of_closed_or_not(self):
         server = self.serve(repeat(echo))
-        calls = (
-            "async def main():\n await asyncio.gather(*[sdk.cache.cache_get_async(key='k') for _ in range(5)])\n%s\n"
-            "sdk.cache.cache_get(key='k')\nasyncio.run(main())\n%s\n"
+        program = (
+            START
+            + """
+async def main():
+    await asyncio.gather(*[sdk.cache.cache_get_async(key='k') for _ in range(5)])
+    if closes:
+        await sdk.aclose()
+def call():
+    sdk.cache.cache_get(key='k')
+    asyncio.run(main())
+closes = True
+call()
+sdk.close()
+closes, sdk = False, SDK("a key", server_url=sys.argv[1])
+call()
+import gc
+sdk = gc.collect()
+sdk = SDK("a key", server_url=sys.argv[1])
+call()
+"""
         )
-        for closing in (("", ""), (" await sdk.aclose()", "sdk.close()"), ("", "del sdk\nimport gc\ngc.collect()")):
-            with self.subTest(closing), Child(START + calls % closing, server.url) as child:
-                self.assertEqual(child.wait(), (0, "", ""))
+        with Child(program, server.url) as child:
+            self.assertEqual(child.wait(), (0, "", ""))
 
     @unittest.skipIf(os.name == "nt", "Windows sends no SIGINT to one process")
     def test_an_interrupt_ends_the_call_at_once_and_the_next_call_is_fine(self):

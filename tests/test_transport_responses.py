@@ -770,16 +770,10 @@ class DrippedTest(CertificateCase):
                     self.assertEqual((response.headers["x-0"], response.headers["x-7"]), ("y" * 100,) * 2)
                     self.assertNotIn("link", response.headers)
 
-    def test_a_body_takes_a_few_times_its_size_in_memory(self):
+    def test_a_body_takes_a_few_times_its_size_in_memory(self):  # tests.test_growth has the other framings
         dice = random.Random(1)
         body = bytes(dice.getrandbits(8) for _ in range(16_384))
-        for raw in (
-            answer(body),
-            OK + b"\r\n" + body,
-            CHUNKED + b"4000\r\n" + body + b"\r\n0\r\n\r\n",
-            answer(gzip.compress(body), "Content-Encoding: gzip"),
-            answer(body, status="500 Oops"),
-        ):
+        for raw in (answer(body), answer(gzip.compress(body), "Content-Encoding: gzip")):
             with self.subTest(raw[:60]):
                 response, peak = self.ask(raw, 2)
                 self.assertEqual(response.content, body)

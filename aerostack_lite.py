@@ -50,6 +50,7 @@ import errno
 import functools
 import io
 import json
+import operator
 import os
 import re
 import select
@@ -1422,8 +1423,8 @@ def _to_object(value: Any) -> Dict[str, Any]:
 
 
 def _to_enum(enum: Type[Enum], value: Any) -> Any:
-    member = [member for member in enum if member == value]
-    return member[0] if member else _to_text(value)
+    text = _to_text(value)
+    return next((member for member in enum if member.value == text), text)
 
 
 def _to_any(value: Any) -> Any:
@@ -1445,34 +1446,27 @@ def _to_message_content(value: Any) -> Any:
 
 def _to_integer(value: Any) -> int:
     is_whole = isinstance(value, float) and value.is_integer() and abs(value) < 2.0**63
-    if is_whole or (isinstance(value, str) and re.fullmatch("-?[0-9]{1,4300}", value)):
-        return int(value)
-    to_index = getattr(type(value), "__index__", None)
-    if to_index is None:
-        raise _bad((), "Input should be a valid integer")
-    return int(to_index(value))
-
-
-def _to_number(value: Any) -> float:
-    try:
-        return value if isinstance(value, int) else float(value)
-    except (TypeError, ValueError):
-        raise _bad((), "Input should be a valid number") from None
-
-
-def _to_boolean(value: Any) -> bool:
-    if value in (0, 1, "true", "false"):
-        return value in (1, "true")
-    raise _bad((), "Input should be a valid boolean")
+    is_digits = isinstance(value, str) and re.fullmatch("-?[0-9]{1,4300}", value)
+    read: Any = int if is_whole or is_digits else operator.index
+    return int(read(value))
 
 
 def _to_datetime(value: Any) -> datetime:
-    try:
-        if isinstance(value, datetime):
-            return value
-        return _unix_time(value) if type(value) in (int, float) else parse_datetime(str(value))  # a date, too
-    except (ValueError, OverflowError):
-        raise _bad((), "Input should be a valid datetime") from None
+    if isinstance(value, datetime):
+        return value
+    return _unix_time(value) if type(value) in (int, float) else parse_datetime(str(value))  # a date, too
+
+
+def _or_refused(convert: Callable[[Any], Any], kind: str) -> Callable[[Any], Any]:
+    """A conversion whose failures are ValidationErrors."""
+
+    def converted(value: Any) -> Any:
+        try:
+            return convert(value)
+        except (ArithmeticError, LookupError, TypeError, ValueError):
+            raise _bad((), "Input should be a valid " + kind) from None
+
+    return converted
 
 
 def parse_datetime(datetime_string: str) -> datetime:
@@ -1503,24 +1497,22 @@ def _unix_time(seconds: float) -> datetime:
 def _to_content(value: Any) -> Any:
     """What an upload can be read from. A str is refused: it is nearly always a path that was meant to be opened."""
     read = getattr(value, "read", None)
-    code = getattr(read, "__code__", None)
-    if isinstance(value, str) or (read and hasattr(value, "encoding")):
-        raise _bad((), "Input is text; pass bytes, a pathlib.Path or a file opened in binary mode, 'rb'")
-    if hasattr(value, "__aiter__") or (code and code.co_flags & 0x80):  # inspect.CO_COROUTINE
-        raise _bad((), "Input is asynchronous; pass what can be read without await (an UploadFile's .file), or bytes")
+    is_text = isinstance(value, str) or (read and hasattr(value, "encoding"))
+    flags = getattr(getattr(read, "__code__", None), "co_flags", 0)
+    is_awaited = hasattr(value, "__aiter__") or flags & 0x80  # inspect.CO_COROUTINE
     is_open = not getattr(value, "closed", False) and getattr(value, "readable", lambda: True)()
     holds_bytes = isinstance(value, (os.PathLike, Iterable)) and not isinstance(value, (Mapping, BaseModel))
-    if not is_open or not (read or holds_bytes):
-        raise _bad((), "Input should be bytes, a path, an iterable of bytes, or a file open for reading, not closed")
+    if is_text or is_awaited or not is_open or not (read or holds_bytes):
+        words = "Input should be bytes, a pathlib.Path, an iterable of bytes, or a file open for reading in binary mode"
+        raise _bad((), words + ", 'rb' (of an UploadFile its .file); no text, nothing closed, nothing to await")
     return value
 
 
 def _file_name(file: Any, key: Any) -> str:
     """A name for content that came without one: the path's or open file's own, or the last part of the key."""
-    name = os.fspath(file) if isinstance(file, os.PathLike) else getattr(file, "name", None)
-    if not isinstance(name, str) or name.startswith("<"):  # "<stdin>"
-        name = str(key)
-    return os.path.basename(name) or "file"
+    name: Any = os.fspath(file) if isinstance(file, os.PathLike) else getattr(file, "name", None)
+    is_name = isinstance(name, str) and not name.startswith("<")  # "<stdin>"
+    return os.path.basename(name if is_name else str(key)) or "file"
 
 
 def _nearest(name: object, known: Iterable[str]) -> str:
@@ -1537,10 +1529,10 @@ _CONVERTERS: Dict[str, Callable[[Any], Any]] = {
     "MessageContent": _to_message_content,
     "Union[errors.Code, str]": functools.partial(_to_enum, errors.Code),
     "Union[models.Role, str]": functools.partial(_to_enum, models.Role),
-    "bool": _to_boolean,
-    "datetime": _to_datetime,
-    "float": _to_number,
-    "int": _to_integer,
+    "bool": _or_refused({False: False, True: True, "false": False, "true": True}.__getitem__, "boolean"),  # 0 and 1 too
+    "datetime": _or_refused(_to_datetime, "datetime"),
+    "float": _or_refused(lambda value: value if isinstance(value, int) else float(value), "number"),
+    "int": _or_refused(_to_integer, "integer"),
     "str": _to_text,
 }
 
@@ -1578,11 +1570,9 @@ _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110, 5.6.2: a metho
 
 def _checked_headers(headers: Optional[Mapping[str, str]], argument: str) -> Dict[str, str]:
     """Headers by lower-case name that cannot break out of their line (CVE-2019-9740). The errors show no value."""
-    checked: Dict[str, str] = {}
-    if headers is None:
-        return checked
-    _require(isinstance(headers, Mapping), argument, "must map names to values")
-    for name, value in headers.items():
+    checked = {}
+    _require(headers is None or isinstance(headers, Mapping), argument, "must map names to values")
+    for name, value in (headers or {}).items():
         _require(isinstance(name, str) and _TOKEN.fullmatch(name), argument, "a header cannot have such a name")
         text = value.decode("latin-1") if isinstance(value, bytes) else value
         is_text = isinstance(text, str) and re.fullmatch("[\t -~]*", text)

@@ -2543,9 +2543,7 @@ def _split_proxy(text: str) -> _Proxy:
     if separator and scheme.lower() != "http":
         raise errors.UnsupportedProtocol("%s is not supported" % _escaped(scheme.partition(":")[0]))
     url = "http://" + (rest if separator else scheme)
-    bare, authorization = _split_credentials(url)
-    if "@" in bare:  # the password has a "/", "?" or "#"
-        bare, authorization = _split_credentials(url, authority=".*")
+    bare, authorization = _split_credentials(url, authority=".*")  # a password may have a "/", "?" or "#"
     return _Proxy(_parse_url(bare), authorization)
 
 

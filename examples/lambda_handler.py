@@ -1,7 +1,6 @@
 """An AWS Lambda function: the SDK is made outside the handler, and no call outlives the invocation.
 
 Run: python3 examples/lambda_handler.py  (two invocations; without AEROSTACK_API_KEY, by an Aerostack of its own)
-Zip: python3 -m zipfile -c function.zip lambda_handler.py aerostack_lite.py  (the handler: lambda_handler.handler)
 """
 
 import functools
@@ -15,21 +14,22 @@ if __name__ == "__main__":  # in the zip, aerostack_lite.py lies beside this fil
 
 from aerostack_lite import SDK, errors
 
+SECRET_ID = os.environ.get("AEROSTACK_SECRET_ID")  # of the key in the secret store; README.md says how to zip all this
+if SECRET_ID:
+    import boto3  # type: ignore  # Lambda has it; here, since imports run at full speed during init
+
 
 @functools.lru_cache(maxsize=None)  # the secret store is asked once per container, at its first call
 def api_key():
-    if "AEROSTACK_SECRET_ID" not in os.environ:
+    if not SECRET_ID:
         return os.environ["AEROSTACK_API_KEY"]
-    import boto3  # type: ignore  # Lambda has it
-
-    return boto3.client("secretsmanager").get_secret_value(SecretId=os.environ["AEROSTACK_SECRET_ID"])["SecretString"]
+    return boto3.client("secretsmanager").get_secret_value(SecretId=SECRET_ID)["SecretString"]
 
 
 sdk = SDK(api_key)  # one for all invocations: they find its connection open
 
 
-def in_time(context):
-    """Options for one attempt that ends half a second before Lambda ends us, so that its error is logged."""
+def in_time(context):  # one attempt, which ends half a second before Lambda ends us, so that its error is logged
     return {"timeout_ms": max(context.get_remaining_time_in_millis() - 500, 1), "retries": None}
 
 

@@ -99,7 +99,6 @@ class BlocksTest(NewcomerTestCase):
     def setUp(self):
         newcomer = self.newcomer
         newcomer.write(COMPANY_CA, "company-ca.pem")
-        newcomer.write(b"\xff\xd8 not really a picture", "a.jpg")
         newcomer.write('{"hello": "world"}', "value.json")
         environment = mock.patch.dict(os.environ, newcomer.environment)
         environment.start()
@@ -218,10 +217,16 @@ class SymptomsTest(LoopbackTestCase):
             sdk.cache.cache_get(key="k")
         return caught.exception
 
+    def called_without_a_key(self):
+        with mock.patch.dict(os.environ, AEROSTACK_API_KEY=""), self.assertRaises(errors.AerostackError) as caught:
+            SDK()
+        return caught.exception
+
     def occurrences(self):
         nobody = "http://127.0.0.1:%d" % free_port()
         busy = answer(b"", "Retry-After: 60", status="429 Too Many Requests")
         denied = answer(b'{"code":"AUTH_INVALID_KEY","message":"no"}', status="401 Unauthorized")
+        yield "is empty", self.called_without_a_key()
         yield "a wrong field", self.raised(nobody, "db_query", parms=[1])
         yield "status 401", self.from_server(expect, denied, method="db_query")
         yield "status 401", self.from_server(expect, denied)
@@ -286,7 +291,7 @@ class NumbersTest(LoopbackTestCase):
         "starts at 100 ms, goes on to 2,000 ms by a factor of 2, and ends 10,000 ms": "strategy",
         "one of 64 threads": "workers",
         "at most 64 MiB": "response_bytes",
-        "at most 500 levels": "depth",
+        "at most 500 levels deep": "depth",
         "as 307 and 308, at most 5": "redirects",
         "An empty 2xx is a success as 204 and 205 only": "empty",
         "port 8787": "port",
@@ -416,6 +421,9 @@ class NumbersTest(LoopbackTestCase):
 
 
 class FactsTest(unittest.TestCase):
+    def test_no_checkout_changes_the_bytes_that_the_checksum_is_of(self):
+        self.assertEqual(read(".gitattributes"), "* -text\n")
+
     def test_the_checksum_is_the_file_s(self):
         self.assertEqual(re.findall(r"(?m)^sha256 (\w+)$", TEXT), [checksum()], "python3 -m tests.test_readme --write")
 

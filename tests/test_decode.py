@@ -97,8 +97,9 @@ class Success(DecodeCase):
 
     def test_is_no_other_empty_2xx(self):
         for service, operation in every_operation():
-            for status in (200, 201, 202, 203, 206, 226, 299):
-                for body in ("", " \r\n", "\ufeff"):
+            one = operation.name == "cache_get"  # every status and body with one operation, one with every operation
+            for status in (200, 201, 202, 203, 206, 226, 299) if one else (202,):
+                for body in ("", " \r\n", "\ufeff") if one else ("",):
                     for content_type, kind in (
                         ("application/json", errors.ResponseValidationError),
                         ("application/json; charset=utf-8", errors.ResponseValidationError),
@@ -224,7 +225,7 @@ class Success(DecodeCase):
 
     def test_of_any_shape_is_what_python_reads(self):
         dice = random.Random(20)
-        for _ in range(200):
+        for _ in range(50):
             value = [random_value(dice, dice.randrange(1, 12)) for _ in range(200)]
             document = json.dumps({"value": value}, ensure_ascii=dice.random() < 0.5, indent=dice.choice([None, 1]))
             self.assertEqual(decoded(answer(document)).value, value)
@@ -319,7 +320,7 @@ class NotTheJsonOfTheApi(DecodeCase):
 
     def test_is_an_error_with_its_cause(self):
         for service, operation in every_operation():
-            for body in self.UNREADABLE:
+            for body in self.UNREADABLE if operation.name == "cache_get" else self.UNREADABLE[:1]:
                 with self.subTest(operation.name, body=body[:20]):
                     response = answer(body)
                     error = self.error(errors.ResponseValidationError, response, operation.name, service)

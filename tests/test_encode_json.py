@@ -232,7 +232,7 @@ class Encoding(unittest.TestCase):
     def test_of_the_text_null_as_a_key_takes_no_more_memory_than_of_another(self):
         sent_json([{"null": 1}])
         null, other = (
-            peak_memory(lambda: sent_json([{key: number} for number in range(20_000)])) for key in ("null", "nill")
+            peak_memory(lambda: sent_json([{key: number} for number in range(5_000)])) for key in ("null", "nill")
         )
         self.assertLess(null, 1.2 * other)
 

@@ -68,6 +68,7 @@ REQUESTS = {
     "services_invoke": {"service_name": "s", "data": {"authorization": SECRETS["header"]}},
     "storage_upload": {"key": "k", "file": b"content"},
 }
+WITH_SECRETS = ("auth_signup", "cache_set")  # to send; what comes back is the same for all
 HEADERS = ["Set-Cookie: session=" + SECRETS["cookie"], "X-Token: " + SECRETS["token"]]
 GOOD = {"token": SECRETS["token"], "expires_at": "2030-01-01T00:00:00Z", "user": {"email": "a@b.c"}}
 ECHO = {
@@ -236,6 +237,8 @@ class SecretsTest(LogCase):
             "a reset": [expect, reset],
         }
         for (name, script), (service, operation) in itertools.product(faults.items(), OPERATIONS):
+            if name not in ("401 with an echo", "of another shape") and operation.name not in WITH_SECRETS:
+                continue
             with self.subTest(name, operation=operation.name), ScriptedServer(script) as server:
                 shown = Shown()
                 self.log.lines.clear()

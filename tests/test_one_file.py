@@ -67,21 +67,18 @@ class PlacesTest(OneFileCase):
         self.copy("aerostack_lite.py")
         self.call_from("from aerostack_lite import SDK\n", "-W", "error", "-X", "dev")
 
-    def test_inside_a_package(self):
-        self.copy("pkg", "_vendor", "aerostack_lite.py")
-        self.write("", "pkg", "__init__.py")
-        self.write("", "pkg", "_vendor", "__init__.py")
-        self.call_from(
-            "from pkg._vendor.aerostack_lite import SDK, errors\nfrom pkg._vendor.aerostack_lite import models\n",
-            "-W",
-            "error",
-        )
-
-    def test_inside_a_package_by_relative_import(self):
+    def test_inside_a_package_by_absolute_and_by_relative_import(self):
         self.copy("pkg", "_vendor", "aerostack_lite.py")
         self.write("from ._vendor.aerostack_lite import SDK\n", "pkg", "__init__.py")
         self.write("", "pkg", "_vendor", "__init__.py")
-        self.call_from("from pkg import SDK\n", "-W", "error")
+        self.call_from(
+            "from pkg import SDK as relative\n"
+            "from pkg._vendor.aerostack_lite import SDK, errors\n"
+            "from pkg._vendor.aerostack_lite import models\n"
+            "assert relative is SDK\n",
+            "-W",
+            "error",
+        )
 
     def test_under_the_official_name(self):
         self.copy("aerostack.py")
@@ -183,67 +180,56 @@ class UnregisteredTest(OneFileCase):
         """,
     }
 
-    def run_each(self, program, *arguments):
+    def test_it_does_all_that_it_does_elsewhere(self):
+        """In each way one program: models are dataclasses, errors are copied, calls are answered."""
         path = self.copy("aerostack_lite.py")
-        for name, load in self.WAYS.items():
-            text = textwrap.dedent(load % path) + textwrap.dedent(program)
-            with self.subTest(name):
-                self.assertEqual(self.run_python("-W", "error::DeprecationWarning", "-c", text, *arguments), ["done"])
-
-    def test_models_are_dataclasses(self):
-        self.run_each("""
-            import copy, dataclasses
-            models = module.models
-            request = models.CacheSetRequestBody(key="k", value=[1])
-            assert dataclasses.asdict(request) == {"key": "k", "value": [1], "ttl": None}
-            assert dataclasses.astuple(request) == ("k", [1], None)
-            assert dataclasses.replace(request, ttl="5").ttl == 5
-            assert [field.name for field in dataclasses.fields(models.File)] == ["content", "file_name", "content_type"]
-            nested = models.AuthResponse(token="t", user={"id": "1"})
-            assert dataclasses.asdict(nested)["user"]["id"] == "1"
-            for name in models.__all__:
-                made = getattr(models, name)
-                if name.endswith(("Body", "Result", "Response")) or name in ("User", "File", "Messages", "Security"):
-                    assert dataclasses.is_dataclass(made), name
-                    assert dataclasses.fields(made), name
-            class Mine(models.CacheSetRequestBody):
-                pass
-            assert dataclasses.asdict(Mine(key="k", value=1)) == {"key": "k", "value": 1, "ttl": None}
-            assert copy.deepcopy(nested) == nested
-            print("done")
-        """)
-
-    def test_errors_are_copied_and_say_what_they_say(self):
-        self.run_each("""
-            import copy
-            response = module.Response(400, module.Headers([("Content-Type", "text/plain")]), b"no")
-            for error in (
-                module.errors.SDKError("m", response),
-                module.errors.ReadTimeout("m"),
-                module.errors.ValidationError("t", [(("body", "key"), "missing", "Field required")]),
-            ):
-                for made in (copy.copy(error), copy.deepcopy(error)):
-                    assert type(made) is type(error) and str(made) == str(error) and made.args == error.args
-            try:
-                module.models.File()
-            except module.errors.ValidationError as error:
-                assert error.error_count() == 2
-            print("done")
-        """)
-
-    def test_calls_are_answered(self):
         with ScriptedServer(repeat(expect, FOUND)) as server:
-            self.run_each(
-                """
-                import asyncio, sys
-                with module.SDK("k", server_url=sys.argv[1]) as sdk:
-                    assert sdk.cache.cache_get(key="a").value == "v"
-                    assert asyncio.run(sdk.cache.cache_get_async(key="a")).value == "v"
-                    assert sdk.cache.cache_get(module.models.CacheGetRequestBody(key="a")).exists is True
-                print("done")
-                """,
-                server.url,
-            )
+            for name, load in self.WAYS.items():
+                text = textwrap.dedent(load % path) + textwrap.dedent(self.PROGRAM)
+                flags = ("-W", "error::DeprecationWarning")
+                with self.subTest(name):
+                    self.assertEqual(self.run_python(*flags, "-c", text, server.url), ["done"])
+
+    PROGRAM = """
+        import asyncio, copy, dataclasses, sys
+
+        models = module.models
+        request = models.CacheSetRequestBody(key="k", value=[1])
+        assert dataclasses.asdict(request) == {"key": "k", "value": [1], "ttl": None}
+        assert dataclasses.astuple(request) == ("k", [1], None)
+        assert dataclasses.replace(request, ttl="5").ttl == 5
+        assert [field.name for field in dataclasses.fields(models.File)] == ["content", "file_name", "content_type"]
+        nested = models.AuthResponse(token="t", user={"id": "1"})
+        assert dataclasses.asdict(nested)["user"]["id"] == "1"
+        for name in models.__all__:
+            made = getattr(models, name)
+            if name.endswith(("Body", "Result", "Response")) or name in ("User", "File", "Messages", "Security"):
+                assert dataclasses.is_dataclass(made), name
+                assert dataclasses.fields(made), name
+        class Mine(models.CacheSetRequestBody):
+            pass
+        assert dataclasses.asdict(Mine(key="k", value=1)) == {"key": "k", "value": 1, "ttl": None}
+        assert copy.deepcopy(nested) == nested
+
+        response = module.Response(400, module.Headers([("Content-Type", "text/plain")]), b"no")
+        for error in (
+            module.errors.SDKError("m", response),
+            module.errors.ReadTimeout("m"),
+            module.errors.ValidationError("t", [(("body", "key"), "missing", "Field required")]),
+        ):
+            for made in (copy.copy(error), copy.deepcopy(error)):
+                assert type(made) is type(error) and str(made) == str(error) and made.args == error.args
+        try:
+            module.models.File()
+        except module.errors.ValidationError as error:
+            assert error.error_count() == 2
+
+        with module.SDK("k", server_url=sys.argv[1]) as sdk:
+            assert sdk.cache.cache_get(key="a").value == "v"
+            assert asyncio.run(sdk.cache.cache_get_async(key="a")).value == "v"
+            assert sdk.cache.cache_get(module.models.CacheGetRequestBody(key="a")).exists is True
+        print("done")
+    """
 
 
 class MannersTest(OneFileCase):
@@ -300,20 +286,6 @@ class MannersTest(OneFileCase):
             for name in names
         )
         self.assertEqual(found, ["aerostack_lite.py", os.path.join("home", ".netrc"), "program.py"])
-
-    def test_only_the_standard_library_is_imported(self):
-        self.copy("aerostack_lite.py")
-        with ScriptedServer(repeat(expect, FOUND)) as server:
-            self.assertEqual(
-                self.run_python(
-                    "-I",
-                    "-S",
-                    "-c",
-                    "import sys; sys.path.insert(0, %r); from aerostack_lite import SDK\n%s" % (self.folder, CALL),
-                    server.url,
-                ),
-                ["v"],
-            )
 
     def test_a_call_imports_only_what_every_call_needs(self):
         self.copy("aerostack_lite.py")

@@ -211,6 +211,12 @@ class AFailureOfAGateway(RecordingCase):
 
     STATUSES = (520, 521, 522, 523, 524, 529, 530)
 
+    def some_of_each(self, statuses):
+        """Every status with one operation of either kind, one of them with every operation."""
+        for service, operation in every_operation():
+            for status in statuses if operation.name in ("cache_get", "queue_enqueue") else statuses[:1]:
+                yield service, operation, status
+
     def tries(self, status, operation, service, **options):
         """How often each twin sends its request when the first answer has this status."""
         for call in both(self.sdk(), service, operation.name):
@@ -224,30 +230,27 @@ class AFailureOfAGateway(RecordingCase):
             yield len(self.server.requests)
 
     def test_repeats_an_idempotent_operation_and_no_other(self):
-        for service, operation in every_operation():
-            for status in self.STATUSES:
-                with self.subTest(operation.name, status=status):
-                    expected = 2 if operation.idempotent else 1
-                    self.assertEqual(list(self.tries(status, operation, service)), [expected] * 2)
+        for service, operation, status in self.some_of_each(self.STATUSES):
+            with self.subTest(operation.name, status=status):
+                expected = 2 if operation.idempotent else 1
+                self.assertEqual(list(self.tries(status, operation, service)), [expected] * 2)
 
     def test_that_another_attempt_cannot_mend_repeats_nothing(self):
-        for service, operation in every_operation():
-            for status in (501, 505, 511, 525, 526, 527, 531, 599):  # 525 and 526: the origin's certificate
-                with self.subTest(operation.name, status=status):
-                    self.assertEqual(list(self.tries(status, operation, service)), [1, 1])
+        statuses = (501, 505, 511, 525, 526, 527, 531, 599)  # 525 and 526: the origin's certificate
+        for service, operation, status in self.some_of_each(statuses):
+            with self.subTest(operation.name, status=status):
+                self.assertEqual(list(self.tries(status, operation, service)), [1, 1])
 
     def test_is_not_among_those_of_the_official_sdk_s_retry_config(self):
         official = RetryConfig("backoff", BackoffStrategy(1, 1, 1, 5000), True)
-        for service, operation in every_operation():
-            for status in self.STATUSES:
-                with self.subTest(operation.name, status=status):
-                    self.assertEqual(list(self.tries(status, operation, service, retries=official)), [1, 1])
+        for service, operation, status in self.some_of_each(self.STATUSES):
+            with self.subTest(operation.name, status=status):
+                self.assertEqual(list(self.tries(status, operation, service, retries=official)), [1, 1])
 
     def test_repeats_nothing_without_retries(self):
-        for service, operation in every_operation():
-            for status in self.STATUSES:
-                with self.subTest(operation.name, status=status):
-                    self.assertEqual(list(self.tries(status, operation, service, retries=None)), [1, 1])
+        for service, operation, status in self.some_of_each(self.STATUSES):
+            with self.subTest(operation.name, status=status):
+                self.assertEqual(list(self.tries(status, operation, service, retries=None)), [1, 1])
 
     def test_is_the_error_once_it_lasts(self):
         for status in self.STATUSES:

@@ -1,6 +1,6 @@
 """A storm: many callers at once, and a server that fails three calls in ten, each in one of ten ways.
 
-AEROSTACK_STORM_CALLS: how many calls each of the 200 callers makes (default 4).
+AEROSTACK_STORM_CALLS: how many calls each of the 200 callers makes (default 2).
 """
 
 import asyncio
@@ -26,7 +26,7 @@ from tests.scripted_server import (
 )
 
 CALLERS = 200
-CALLS = int(os.environ.get("AEROSTACK_STORM_CALLS", "4"))
+CALLS = int(os.environ.get("AEROSTACK_STORM_CALLS", "2"))
 HANGING_SECONDS = 60 + CALLS
 SILENCE_MS = 400
 IDLE_CONNECTIONS = 100  # that a client keeps

@@ -15,7 +15,7 @@ import warnings
 from aerostack_lite import SDK, errors
 from tests.scripted_server import LoopbackTestCase, ScriptedServer, answer, close, open_descriptors, reset
 
-CALLS = int(os.environ.get("AEROSTACK_ENDURANCE_CALLS", "1000"))
+CALLS = int(os.environ.get("AEROSTACK_ENDURANCE_CALLS", "400"))
 MEBIBYTE = 1 << 20
 
 
@@ -108,7 +108,7 @@ class EnduranceTest(LoopbackTestCase):
 
         def work():
             try:
-                self.run_calls(sdk, CALLS // 20, {})
+                self.run_calls(sdk, CALLS // 10, {})
             except BaseException as error:
                 trouble.append(error)
 

@@ -657,9 +657,9 @@ class ForkTest(KeepAliveCase):
             "    in_a_child(at_once, bare, awaited)\n"
             "    at_once(bare, awaited)\n"
             "at_once(bare, awaited, plain, twin)\n"
-            "for _ in range(25): in_a_child(at_once, awaited)\n"
-            "for _ in range(10): in_a_child(at_once, bare)\n"
-            "for _ in range(5): in_a_child(at_once, plain, twin)\n"
+            "for _ in range(10): in_a_child(at_once, awaited)\n"
+            "for _ in range(5): in_a_child(at_once, bare)\n"
+            "for _ in range(3): in_a_child(at_once, plain, twin)\n"
             "in_a_child(with_a_grandchild)\n"
             "at_once(bare, awaited, plain, twin)\n"
             "sdk.close(); client.close(); asyncio.run(sdk.aclose()); asyncio.run(async_client.aclose())\n"
@@ -675,7 +675,7 @@ class ForkTest(KeepAliveCase):
             for peer in server.peers:
                 processes = {request.rpartition(b'"key":"')[2].partition(b"-")[0] for request in peer.requests}
                 self.assertLessEqual(len(processes), 1, "two processes used one connection")
-            self.assertEqual(len(server.requests), 4 * (4 + 25 + 10 + 5 * 2 + 4 + 4))
+            self.assertEqual(len(server.requests), 4 * (4 + 10 + 5 + 3 * 2 + 4 + 4))
 
     def test_a_child_born_while_a_thread_calls_is_free_to_call(self):
         # Forking with threads is warned about since 3.12; what is tested here is that nothing hangs on a lock.

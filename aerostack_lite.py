@@ -3573,20 +3573,16 @@ def _in_background(function: Callable[[], Any]) -> Tuple[threading.Event, List[A
 
 # ---- Command line: a thin layer over the Python calls ----------------------------------------------------------------
 
-_EXAMPLES = {  # how one types a field; each other field is name=...
-    "data": """data:='{"to": "ada@example.com"}'""",
-    "email": "email=ada@example.com",
-    "file": "file=@photo.jpg",
-    "key": "key=greeting",
-    "messages": """messages:='[{"role": "user", "content": "Hello"}]'""",
-    "metadata": """metadata:='{"plan": "free"}'""",
-    "params": "params:='[42]'",
-    "password": "password=@-",
-    "service_name": "service_name=resize",
-    "sql": "sql='SELECT 1 AS one'",
-    "type": "type=email",
-    "value": "value=hello",
-}
+_EXAMPLES = """\
+  ai_chat messages:='[{"role": "user", "content": "Hello"}]'
+  auth_signin email=ada@example.com password=@-
+  auth_signup email=ada@example.com password=@- metadata:='{"plan": "free"}'
+  cache_get key=greeting
+  cache_set key=greeting value=hello ttl=60
+  db_query sql='SELECT ? AS answer' params:='[42]'
+  queue_enqueue type=email data:='{"to": "ada@example.com"}' delay=60
+  services_invoke service_name=resize data:='{"width": 80}'
+  storage_upload key=photo.jpg file=@photo.jpg"""
 _SETTINGS = {  # what a user sets them by
     "api_key_auth": "AEROSTACK_API_KEY or --key-file",
     "server_url": "AEROSTACK_SERVER_URL or --server-url",
@@ -3627,18 +3623,15 @@ def _argument_parser(operation: Optional[Operation]) -> Any:
     """What knows the options. Its help shows all operations, or one operation's fields and an example."""
     import argparse
 
-    about = ["operations:", *("  " + each.name for each in OPERATIONS)]
+    about = "operations, each with an example:\n" + _EXAMPLES
     if operation is not None:
-        about = [operation.summary, "", "fields:"]
-        example = "  %(prog)s " + operation.name
-        for field in operation.request_type._fields():
-            typed = _EXAMPLES.get(field.name) or field.name + "=..."
-            about.append("  " + typed + "  (optional)" * (field.default is not _REQUIRED))
-            example += (" " + typed) * (field.default is _REQUIRED)
-        about += ["", "example:", example]
+        fields = [field.name + "  (optional)" * (field.default is None) for field in operation.request_type._fields()]
+        example = next(line for line in _EXAMPLES.splitlines() if line.split()[0] == operation.name)
+        about = "%s\n\nfields:\n  %s\n\n" % (operation.summary, "\n  ".join(fields))
+        about += "example:\n  %(prog)s" + example[1:]
     parser = argparse.ArgumentParser(
         usage="%(prog)s [OPTION ...] OPERATION [name=value ...]",
-        description="\n".join(about),
+        description=about,
         epilog=_NOTES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -3696,9 +3689,9 @@ def _parsed_field(word: str) -> Tuple[str, Any]:
     if not match:
         raise _bad(word, "is not name=value")
     name, form, text = match.groups()
-    example = _EXAMPLES.get(name, "")
-    needed = example[len(name) :][:2]
-    _require(needed not in (":=", "=@") or form.startswith(needed), name, "goes in as " + example)
+    needed = re.search(" %s(:=|=@)" % re.escape(name), _EXAMPLES)
+    if needed and not form.startswith(needed[1]):
+        raise _bad(name, "goes in as" + needed[0] + ("JSON" if needed[1] == ":=" else "FILE"))
     if form[-1] != "@":
         data = os.fsencode(text)
     elif text == "-" and name in ("password", "api_key") and sys.stdin.isatty():

@@ -23,7 +23,7 @@ if SECRET_ID:
 def api_key():
     if not SECRET_ID:
         return os.environ["AEROSTACK_API_KEY"]
-    return boto3.client("secretsmanager").get_secret_value(SecretId=SECRET_ID)["SecretString"]
+    return boto3.client("secretsmanager").get_secret_value(SecretId=SECRET_ID)["SecretString"]  # pyright: ignore
 
 
 sdk = SDK(api_key)  # one for all invocations: they find its connection open

@@ -327,14 +327,11 @@ class _DataclassFields:
         if "_dataclass_fields" not in vars(owner):
             import dataclasses
 
-            declared = [
-                (field.name, object, dataclasses.MISSING if field.default is _REQUIRED else field.default)
-                for field in owner._fields()
-            ]
-            made: Any = dataclasses.make_dataclass(owner.__name__, declared, init=False, repr=False, eq=False)
-            for field in owner._fields():
-                # Not earlier, for dataclasses looks it up in sys.modules, where a module loaded by its path is missing.
-                made.__dataclass_fields__[field.name].type = field.annotation
+            # dataclasses looks into the class's module, and a module loaded by its path is not in sys.modules
+            declared: Any = {"__module__": "builtins"}
+            declared["__annotations__"] = {field.name: field.annotation for field in owner._fields()}
+            declared.update((field.name, field.default) for field in owner._fields() if field.default is not _REQUIRED)
+            made: Any = dataclasses.dataclass(init=False, repr=False, eq=False)(type(owner.__name__, (), declared))
             owner.__dataclass_params__ = made.__dataclass_params__
             owner._dataclass_fields = made.__dataclass_fields__
         return owner._dataclass_fields
@@ -349,11 +346,10 @@ class BaseModel:
 
     __dataclass_fields__ = _DataclassFields()
     __hash__ = None  # type: ignore[assignment]  # a model can change
-    model_extra: Any = {}
+    model_extra = {}  # type: JsonObject  # an annotation would make it a field
     _unknown_fields = "kept"  # or "refused", or "sent"
     # On the wire a name is in camel case, but for these. A request may use either; if both are given, the wire's wins.
     _wire_names = {"api_key_auth": "api_key_auth", "max_tokens": "max_tokens", "top_p": "top_p"}
-    _compiled: List[_Field]
 
     def __init__(self, **values: Any) -> None:
         self._fill(values)
@@ -388,15 +384,13 @@ class BaseModel:
         return json.dumps(dumped, ensure_ascii=False, indent=indent, separators=None if indent else (",", ":"))
 
     @classmethod
+    @functools.lru_cache(maxsize=None)
     def _fields(cls) -> List[_Field]:
-        """The fields, read from the class's annotations at the first use."""
-        if "_compiled" not in vars(cls):
-            annotations: Dict[str, str] = {}
-            for base in reversed(cls.__mro__[: cls.__mro__.index(BaseModel)]):
-                own = vars(base).get("__annotations__", {})  # before Python 3.10 a class without has its parent's
-                annotations.update(base.__annotations__ if sys.version_info >= (3, 10) else own)
-            cls._compiled = [_Field(cls, name, str(text)) for name, text in annotations.items()]
-        return cls._compiled
+        """The fields, read from the annotations of the class and its parents."""
+        annotations: Dict[str, str] = {}
+        for base in reversed(cls.__mro__):
+            annotations.update(getattr(base, "__annotations__", {}))
+        return [_Field(cls, name, str(text)) for name, text in annotations.items()]
 
     def _fill(self, values: Mapping[str, Any]) -> None:
         """Set every field. Raises ValidationError with all that is wrong."""

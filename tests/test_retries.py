@@ -19,7 +19,7 @@ import unittest
 from concurrent.futures import ThreadPoolExecutor
 from unittest import mock
 
-from aerostack_lite import SDK, UNSET, BackoffStrategy, HttpClient, RetryConfig, errors
+from aerostack_lite import SDK, UNSET, AsyncHttpClient, BackoffStrategy, HttpClient, RetryConfig, errors
 from tests.scripted_server import (
     PATIENCE_SECONDS,
     LoopbackTestCase,
@@ -150,7 +150,6 @@ CONNECTED = {
         reply(answer(b"<p>Hello</p>", content_type="text/html")),
         reply(answer(b"[]")),
         reply(answer(b"\x1f\x8bnonsense", "Content-Encoding: gzip")),
-        cut(b"HTTP/1.1 200 OK\r\nContent-Length: 999999999999\r\n\r\n"),
     ],
 }
 STATUSES = ("Refused", "Failed", "Any other status")  # whose rows name them
@@ -631,6 +630,15 @@ class WhatIsSentAgain(RetryTestCase):
                     self.assertEqual(attempts == 1, "cannot be read twice" in str(caught.exception))
                     self.assertEqual([request.count(b"x" * 10) for request in server.requests], attempts * [1])
 
+    def test_nothing_when_the_response_is_too_large(self):
+        for mode, kind in zip(MODES, (HttpClient, AsyncHttpClient)):
+            with ScriptedServer(repeat(expect, answer(b'{"value": 12345678}'))) as server:
+                client = kind(max_response_bytes=10)
+                self.addCleanup(client.close)
+                sdk = self.sdk(server.url, **{"async_client" if mode else "client": client})
+                error = self.failure(sdk, "cache_get", mode, retries=config(True))
+                self.assertEqual((error.attempts, len(server.requests)), (1, 1))
+
     def test_nothing_when_the_uploads_source_fails(self):
         def broken():
             raise OSError("the disk is gone")
@@ -834,7 +842,8 @@ class AClientOfYourOwn(RetryTestCase):
             sock.setblocking(False)
             return sock
 
-        with ScriptedServer(repeat(expect, until_gone)) as server, mock.patch("aerostack_lite._connected", dead):
+        # What the system has to tell makes the socket ready to be read, as a byte does.
+        with ScriptedServer([expect, b"H", until_gone]) as server, mock.patch("aerostack_lite._connected", dead):
             sdk = self.sdk(server.url)
             Clock(sdk)
             error = self.failure(sdk, "cache_get")

@@ -189,7 +189,7 @@ class TheRequestId(RecordingCase):
         for call in both(SDK(KEY, client=client, async_client=async_client), "cache", "cache_get"):
             self.assert_uuid(self.raises(errors.SDKError, call, key="k").request_id)
         for built in client.built + async_client.built:
-            self.assert_uuid(built[2]["headers"]["X-Request-ID"])
+            self.assert_uuid(built[2]["headers"]["X-Request-Id"])
 
     def test_is_on_the_error_of_a_call_that_was_never_answered(self):
         for call in both(self.sdk(server_url="http://127.0.0.1:1", retry_config=None), "queue", "queue_enqueue"):
@@ -200,7 +200,7 @@ class TheRequestId(RecordingCase):
         sdk = SDK(KEY, client=client)
         for _ in range(1000):
             sdk.cache.cache_get(key="k")
-        found = {built[2]["headers"]["X-Request-ID"] for built in client.built}
+        found = {built[2]["headers"]["X-Request-Id"] for built in client.built}
         self.assertEqual(len(found), 1000)
         for text in found:
             self.assert_uuid(text)

@@ -373,7 +373,7 @@ class BaseModel:
                 continue
             if isinstance(value, BaseModel):
                 value = value.model_dump(by_alias=by_alias)
-            elif isinstance(value, list) and value and all(isinstance(item, BaseModel) for item in value):
+            elif isinstance(value, list) and all(isinstance(item, BaseModel) for item in value):
                 value = [item.model_dump(by_alias=by_alias) for item in value]
             dumped[field.wire if by_alias else field.name] = value
         return _plain(dumped, ()) if mode == "json" else dumped
@@ -1168,9 +1168,9 @@ class errors:
             self.problems = problems
 
         @classmethod
-        def about(cls: Any, place: Union[str, Tuple[Any, ...]], words: str, kind: str = "value_error") -> Any:
+        def about(cls: Any, place: Union[str, Tuple[Any, ...]], words: str) -> Any:
             """The error of one argument, such as "timeout_ms", or of one place, such as ("body", "file")."""
-            return cls("", [((place,) if isinstance(place, str) else place, kind, words)])
+            return cls("", [((place,) if isinstance(place, str) else place, "value_error", words)])
 
         def within(self, *place: Any) -> List[Problem]:
             """The problems, seen from further out."""
@@ -1341,7 +1341,7 @@ class _Field:
     def value(self, given: Any) -> Any:
         if given is UNSET:
             if self.default is _REQUIRED:
-                raise _bad((), "Field required", "missing")
+                raise errors.ValidationError("", [((), "missing", "Field required")])
             return self.default
         return None if given is None and self.nullable else self.convert(given)
 
@@ -1434,21 +1434,11 @@ def _to_text(value: Any) -> str:
         raise _bad((), "Input should be a valid string, or bytes in UTF-8") from None
 
 
-def _to_message_content(value: Any) -> Any:
-    return list(value) if isinstance(value, (list, tuple)) else _to_text(value)
-
-
 def _to_integer(value: Any) -> int:
     is_whole = isinstance(value, float) and value.is_integer() and abs(value) < 2.0**63
     is_digits = isinstance(value, str) and re.fullmatch("-?[0-9]{1,4300}", value)
     read: Any = int if is_whole or is_digits else operator.index
     return int(read(value))
-
-
-def _to_datetime(value: Any) -> datetime:
-    if isinstance(value, datetime):
-        return value
-    return _unix_time(value) if type(value) in (int, float) else parse_datetime(str(value))  # a date, too
 
 
 def _or_refused(convert: Callable[[Any], Any], kind: str) -> Callable[[Any], Any]:
@@ -1463,15 +1453,22 @@ def _or_refused(convert: Callable[[Any], Any], kind: str) -> Callable[[Any], Any
     return converted
 
 
-def parse_datetime(datetime_string: str) -> datetime:
-    """A datetime from RFC 3339 text or from Unix time as text; naive if the text has no offset. Raises ValueError."""
-    if re.fullmatch(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)", datetime_string):
-        return _unix_time(float(datetime_string))
+def parse_datetime(datetime_string: Union[str, float]) -> datetime:
+    """A datetime from RFC 3339 text, naive if it has no offset, or from Unix time in seconds, as text or a number.
+
+    A number beyond the year 2603 is in milliseconds. Raises ValueError.
+    """
+    text = str(datetime_string)
+    if type(datetime_string) in (int, float) or re.fullmatch(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)", text):
+        number = float(datetime_string)
+        unit, scale = ("milliseconds", 1e3) if abs(number) > 2e10 else ("seconds", 1e6)
+        since = timedelta(microseconds=int(number % 1 * scale + 0.5), **{unit: number // 1})  # half of one counts up
+        return datetime(1970, 1, 1, tzinfo=timezone.utc) + since
     match = re.fullmatch(
         r"([0-9]{4}-[0-9]{2}-[0-9]{2})"
         r"(?:[Tt _]((?:[01][0-9]|2[0-3]):[0-9]{2})(?:(:[0-9]{2})(?:[.,]([0-9]+))?)?"
         r"(?:([Zz])|([+\u2212-][0-9]{2}):?([0-5][0-9]))?)?",
-        datetime_string,
+        text,
     )
     if not match:
         raise ValueError("not a datetime")
@@ -1479,13 +1476,6 @@ def parse_datetime(datetime_string: str) -> datetime:
     offset = "+00:00" if utc else "%s:%s" % (hours.replace("\u2212", "-"), minutes) if hours else ""
     microseconds = (fraction + "000000")[:6]
     return datetime.fromisoformat("%sT%s%s.%s%s" % (day, clock or "00:00", seconds or ":00", microseconds, offset))
-
-
-def _unix_time(seconds: float) -> datetime:
-    """From seconds, or from milliseconds where seconds would lie beyond the year 2603; half a microsecond counts up."""
-    unit, microseconds = ("milliseconds", 1e3) if abs(seconds) > 2e10 else ("seconds", 1e6)
-    since = timedelta(microseconds=int(seconds % 1 * microseconds + 0.5), **{unit: seconds // 1})
-    return datetime(1970, 1, 1, tzinfo=timezone.utc) + since
 
 
 def _to_content(value: Any) -> Any:
@@ -1520,11 +1510,11 @@ _CONVERTERS: Dict[str, Callable[[Any], Any]] = {
     "Any": _to_any,
     "Content": _to_content,
     "Dict[str, Any]": _to_object,
-    "MessageContent": _to_message_content,
+    "MessageContent": lambda value: list(value) if isinstance(value, (list, tuple)) else _to_text(value),
     "Union[errors.Code, str]": functools.partial(_to_enum, errors.Code),
     "Union[models.Role, str]": functools.partial(_to_enum, models.Role),
     "bool": _or_refused({False: False, True: True, "false": False, "true": True}.__getitem__, "boolean"),  # 0 and 1 too
-    "datetime": _or_refused(_to_datetime, "datetime"),
+    "datetime": _or_refused(lambda value: value if isinstance(value, datetime) else parse_datetime(value), "datetime"),
     "float": _or_refused(lambda value: value if isinstance(value, int) else float(value), "number"),
     "int": _or_refused(_to_integer, "integer"),
     "str": _to_text,

@@ -314,8 +314,11 @@ class PiecesTest(ClientTestCase, GrowthCase):
 
     def test_the_memory_that_a_body_takes(self):
         self.piece = 3  # bytes objects of one byte take no memory, there are only 256 of them
-        body = body_of(16_000)
-        for name, response in BODIES.items():
+        for name in set(BODIES) - {"compressed", "of an error"}:  # tests.test_transport_responses has these in records
+            response, body = (
+                BODIES[name],
+                body_of(4_000 if name == "in chunks of one byte" else 16_000),
+            )  # which come in six times the pieces
             with self.subTest(name):
                 peak = self.measured(peak_memory, self.client, response(body))
                 self.assertLess(peak, 4 * len(body) + 96 * 1024)

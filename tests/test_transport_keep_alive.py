@@ -392,7 +392,7 @@ class ClosedAfterTroubleTest(KeepAliveCase):
         for partial in (b"", b"HTTP/1.1 200", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n1"):
             with ScriptedServer([expect, partial, until_gone]) as server:
                 with self.assertRaises(errors.ReadTimeout):
-                    post(self.client, server.url, timeout=0.15)
+                    post(self.client, server.url, timeout=0.06)
                 self.assert_left(server)
 
     def test_a_body_that_cannot_be_decoded(self):

@@ -593,8 +593,10 @@ class models:
         def _fill(self, values: Mapping[str, Any]) -> None:
             file = values.get("file", UNSET)
             if file is not UNSET and not isinstance(file, (Mapping, BaseModel, list, tuple)):  # just the content
-                file = {"content": file, "file_name": _file_name(file, values.get("key"))}
-                values = {**values, "file": file}
+                name: Any = os.fspath(file) if isinstance(file, os.PathLike) else getattr(file, "name", None)
+                is_name = isinstance(name, str) and not name.startswith("<")  # "<stdin>"
+                name = os.path.basename(name if is_name else str(values.get("key"))) or "file"
+                values = {**values, "file": {"content": file, "file_name": name}}
             super()._fill(values)
 
     class StorageUploadResponseBody(BaseModel):
@@ -1485,18 +1487,11 @@ def _to_content(value: Any) -> Any:
     flags = getattr(getattr(read, "__code__", None), "co_flags", 0)
     is_awaited = hasattr(value, "__aiter__") or flags & 0x80  # inspect.CO_COROUTINE
     is_open = not getattr(value, "closed", False) and getattr(value, "readable", lambda: True)()
-    holds_bytes = isinstance(value, (os.PathLike, Iterable)) and not isinstance(value, (Mapping, BaseModel))
+    holds_bytes = isinstance(value, (os.PathLike, Iterable)) and not isinstance(value, Mapping)
     if is_text or is_awaited or not is_open or not (read or holds_bytes):
         words = "Input should be bytes, a pathlib.Path, an iterable of bytes, or a file open for reading in binary mode"
         raise _bad((), words + ", 'rb' (of an UploadFile its .file); no text, nothing closed, nothing to await")
     return value
-
-
-def _file_name(file: Any, key: Any) -> str:
-    """A name for content that came without one: the path's or open file's own, or the last part of the key."""
-    name: Any = os.fspath(file) if isinstance(file, os.PathLike) else getattr(file, "name", None)
-    is_name = isinstance(name, str) and not name.startswith("<")  # "<stdin>"
-    return os.path.basename(name if is_name else str(key)) or "file"
 
 
 def _nearest(name: object, known: Iterable[str]) -> str:

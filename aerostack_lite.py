@@ -55,6 +55,7 @@ import os
 import re
 import select
 import socket
+import stat
 import sys
 import threading
 import time
@@ -1792,48 +1793,51 @@ _encode_json = json.JSONEncoder(separators=(",", ":"), allow_nan=False, default=
 
 
 class _Upload:
-    """A body in blocks, from whatever holds bytes or gives them. Each iteration reads it anew, from its start."""
+    """A body in blocks, from whatever holds bytes or gives them. Each walk reads it anew, from its start."""
 
     def __init__(
-        self, content: Any, argument: str, progress: Optional[Progress] = None, head: bytes = b"", tail: bytes = b""
+        self,
+        content: Any,
+        place: Tuple[str, ...],
+        progress: Optional[Progress] = None,
+        head: bytes = b"",
+        tail: bytes = b"",
     ) -> None:
         self.head = head
         self.tail = tail
         self.progress = progress or (lambda sent, total: None)
-        self.started = False
+        self.is_spent = False
         try:
-            self.content: Any = _in_pieces(content)
-            self.rereadable, self.size = _measured(self.content)  # size None: only reading tells
-        except (OSError, TypeError, ValueError) as error:
-            raise _bad(tuple(argument.split(".")), "cannot be read: %s" % error) from error
+            self.size, self.rereadable, self.pieces = _source(content)
+        except Exception as error:
+            raise _bad(place, "cannot be read: %s" % error) from error
         self.length = None if self.size is None else len(head) + self.size + len(tail)
 
     def __len__(self) -> int:
         """What watches urllib asks for this (OpenTelemetry); 0 where only reading tells."""
         return self.length or 0
 
-    def is_spent(self) -> bool:
-        return self.started and not self.rereadable
+    def __iter__(self) -> Iterator[bytes]:
+        """For clients that are not ours."""
+        return map(bytes, self.blocks())
 
-    def check_again(self) -> None:
-        if self.is_spent():
+    def blocks(self) -> Iterator[memoryview]:
+        """All of the body; `progress` is told of a block when the next is asked for, since then it has left."""
+        if self.is_spent:
             raise errors.LocalProtocolError("the upload's source cannot be read twice")
-
-    def __iter__(self) -> Iterator[memoryview]:
-        self.check_again()
-        self.started = True
+        self.is_spent = not self.rereadable
         sent = 0
         self.progress(0, self.length)
-        blocks: Iterable[memoryview] = chain([memoryview(self.head)], self.blocks(), [memoryview(self.tail)])
+        blocks: Iterable[memoryview] = chain([memoryview(self.head)], self.content(), [memoryview(self.tail)])
         if self.length is not None and self.length <= _BLOCK_BYTES:
             blocks = [memoryview(b"".join(blocks))]  # which leaves in one send
         for block in blocks:
             if len(block):
                 yield block
-                sent += len(block)  # it has left by the time that the next is asked for
+                sent += len(block)
                 self.progress(sent, self.length)
 
-    def blocks(self) -> Iterator[memoryview]:
+    def content(self) -> Iterator[memoryview]:
         """The content, as long as it was measured to be, in blocks of at most 64 KiB."""
         left = sys.maxsize if self.size is None else self.size
         try:
@@ -1850,53 +1854,41 @@ class _Upload:
             words = "the upload's source ended after %d of %d bytes" % (self.size - left, self.size)
             raise errors.LocalProtocolError(words)
 
-    def pieces(self) -> Iterator[Any]:
-        """The content as it comes."""
-        if isinstance(self.content, os.PathLike):
-            with open(self.content, "rb", buffering=0) as reader:
-                yield from _read_pieces(reader)
-        elif hasattr(self.content, "read"):
-            if self.rereadable:
-                self.content.seek(0)
-            yield from _read_pieces(self.content)
-        else:
-            yield from self.content
 
-
-def _in_pieces(content: Any) -> Any:
-    """Content as it is, but what holds bytes in memory as a list of one piece."""
-    if hasattr(content, "read") or isinstance(content, os.PathLike):
-        return content
-    try:
-        view = memoryview(content)
-    except TypeError:
-        return content
-    return [view if view.c_contiguous else view.tobytes()]
-
-
-def _measured(content: Any) -> Tuple[bool, Optional[int]]:
-    """Whether content can be read twice, and its size; None if only reading tells."""
-    if isinstance(content, os.PathLike):
-        if os.path.exists(content) and not (os.path.isfile(content) or os.path.isdir(content)):
-            return False, None  # a pipe, which would block in open()
-        with open(content, "rb") as reader:
-            return _measured(reader)
+def _source(content: Any) -> Tuple[Optional[int], bool, Callable[[], Iterable[Any]]]:
+    """How long content is (None if only reading tells), whether it can be read twice, and what reads it."""
     if isinstance(content, (list, tuple)):
-        return True, sum(memoryview(piece).nbytes for piece in content)
-    if not hasattr(content, "seek") or not getattr(content, "seekable", lambda: True)():
-        return False, None  # an iterable may be spent after one walk
-    try:
-        size = content.seek(0, 2) or content.tell()  # before Python 3.11, a SpooledTemporaryFile's seek() gives None
-        content.seek(0)
-        if not size and next(_read_pieces(content)):
-            size = None  # as in /proc, where files have no size
-    except Exception as error:
-        raise errors.LocalProtocolError("seeking in the upload's source failed: %r" % error) from error
-    return True, size
+        content = b"".join(content)
+    if isinstance(content, os.PathLike):
+        if stat.S_ISFIFO(os.stat(content).st_mode):  # to open it may block
+            return None, False, lambda: _path_pieces(content)
+        with open(content, "rb") as reader:
+            size, rereadable, _ = _source(reader)
+        return size, rereadable, lambda: _path_pieces(content)
+    if not hasattr(content, "read"):
+        try:
+            view = memoryview(content)
+        except TypeError:  # an iterable, which may be spent after one walk
+            return None, False, lambda: content
+        return view.nbytes, True, lambda: [view if view.c_contiguous else view.tobytes()]
+    if not getattr(content, "seekable", lambda: hasattr(content, "seek"))():
+        return None, False, lambda: _pieces(content, False)
+    size = content.seek(0, 2) or content.tell()  # before Python 3.11, a SpooledTemporaryFile's seek() gives None
+    content.seek(0)
+    if not size and next(_pieces(content, False)):
+        size = None  # as in /proc, where files have no size
+    return size, True, lambda: _pieces(content, True)
 
 
-def _read_pieces(reader: Any) -> Iterator[Any]:
+def _path_pieces(path: Any) -> Iterator[Any]:
+    with open(path, "rb", buffering=0) as reader:
+        yield from _pieces(reader, False)
+
+
+def _pieces(reader: Any, rewinds: bool) -> Iterator[Any]:
     """What a reader gives, with its empty end."""
+    if rewinds:
+        reader.seek(0)
     piece = None
     while piece != b"":
         try:
@@ -1911,9 +1903,9 @@ def _as_body(content: Any) -> Union[bytes, _Upload]:
         return (content or "").encode()
     if isinstance(content, (bytes, bytearray, memoryview)):
         return bytes(content)
-    if isinstance(content, _Blocks):  # by way of a client of the caller's own that hands on to ours
+    if isinstance(content, _AwaitedBlocks):  # by way of a client of the caller's own that hands on to ours
         return content.upload
-    return content if isinstance(content, _Upload) else _Upload(content, "content")
+    return content if isinstance(content, _Upload) else _Upload(content, ("content",))
 
 
 # As browsers and the official SDK escape file names; there, ESC stays as it is.
@@ -1938,11 +1930,10 @@ def _multipart(model: Any, progress: Optional[Progress]) -> Tuple[_Upload, str]:
     fields = [("key", model.key), ("contentType", model.content_type)]
     head = "".join((part + "\r\n\r\n%s\r\n") % field for field in fields if field[1] is not None)
     head += part % "file" + '; filename="%s"\r\nContent-Type: %s\r\n\r\n' % (name.translate(_ESCAPES), content_type)
-    try:
-        encoded = head.encode()
-    except UnicodeEncodeError:
-        raise _bad("body", "a key, name or type has lone surrogates") from None
-    upload = _Upload(model.file.content, "body.file", progress, encoded, ("\r\n--%s--\r\n" % boundary).encode())
+    _require(not re.search("[\ud800-\udfff]", head), "body", "a key, name or type has lone surrogates", _bad)
+    upload = _Upload(
+        model.file.content, ("body", "file"), progress, head.encode(), ("\r\n--%s--\r\n" % boundary).encode()
+    )
     return upload, "multipart/form-data; boundary=" + boundary
 
 
@@ -1993,7 +1984,8 @@ def _built_request(call: _Call, client: Any) -> Any:
     if not is_ours and content is not None:
         if content.length is not None:
             call.headers["content-length"] = str(content.length)
-        content = (_Blocks if call.scope.loop is None else _AwaitedBlocks)(content)
+        if call.scope.loop is not None:
+            content = _AwaitedBlocks(content)
     return client.build_request(  # with no locals that hold a password
         call.operation.method,
         call.url,
@@ -2032,7 +2024,7 @@ def _next_delay(call: _Call, outcome: Any) -> Optional[float]:
         return None
     if call.attempts >= policy.attempts or not policy.tries_again(outcome):
         return None
-    if isinstance(call.content, _Upload) and call.content.is_spent():
+    if isinstance(call.content, _Upload) and call.content.is_spent:
         call.cannot_be_read_again = True
         return None
     delay = _retry_after_seconds(outcome, call.half.wall())
@@ -2221,16 +2213,6 @@ class _AsyncHalf(_Half):
         self.own_workers.close()
 
 
-class _Blocks:
-    """An upload's blocks as plain bytes, for a client that is not ours."""
-
-    def __init__(self, upload: _Upload) -> None:
-        self.upload = upload
-
-    def __iter__(self) -> Iterator[bytes]:
-        return map(bytes, self.upload)
-
-
 # ---- Transport: request -> response, in blocks; the only place that opens a socket -----------------------------------
 
 
@@ -2302,8 +2284,6 @@ class _SameOriginRedirects(urllib.request.BaseHandler):
             return response
         if target.origin != request.parsed_url.origin:
             return response
-        if isinstance(request.data, _Upload):
-            request.data.check_again()
         if request.redirects >= _MAX_REDIRECTS:
             raise errors.TooManyRedirects("more than %d redirects" % _MAX_REDIRECTS, request=request)
         request = request.copy()
@@ -2587,7 +2567,7 @@ class _Connection:
             return self.send(b"".join([self.head(request, len(request.data)), request.data]))
         length = request.data.length
         head = memoryview(self.head(request, length))  # whose repr in a traceback's locals shows no key
-        for block in request.data:
+        for block in request.data.blocks():
             if self.has_answer():
                 return False
             framed = b"%x\r\n%b\r\n" % (len(block), bytes(block)) if length is None else block
@@ -3514,19 +3494,20 @@ def _on_loop(scope: _CancelScope, function: Callable[[], Any]) -> Any:
         scope.watch(None)
 
 
-class _AwaitedBlocks(_Blocks):
-    """An upload's blocks for an event loop, each read in a thread of its own."""
+class _AwaitedBlocks:
+    """An upload's blocks for an event loop, all read in one thread beside it."""
 
-    __iter__: Any = None
+    def __init__(self, upload: _Upload) -> None:
+        self.upload = upload
 
     async def __aiter__(self) -> Any:
         workers = _Workers(1)
-        blocks: Iterator[Optional[bytes]] = map(bytes, self.upload)
+        blocks = iter(self.upload)
         try:
-            block = await workers.run(lambda: next(blocks, None))
-            while block is not None:
+            block = await workers.run(lambda: next(blocks, b""))
+            while block:
                 yield block
-                block = await workers.run(lambda: next(blocks, None))
+                block = await workers.run(lambda: next(blocks, b""))
         finally:
             workers.close()
 

@@ -1697,35 +1697,19 @@ def _new_request_id() -> str:
 
 def _json_body(model: BaseModel, title: str) -> Tuple[bytes, str]:
     """Compact JSON and its type. The C encoder does the work; only what it cannot write is walked through in Python."""
+    text = ""
     try:
-        body = model.model_dump(by_alias=True)
-        text = ""
-        try:
-            text = _encode_json(body)
-            is_written = '"null":' not in text or not _may_have_none_keys(body)  # the encoder writes a key None so
-        except (TypeError, ValueError, RecursionError):
-            is_written = False
-        if not is_written:
-            text = _encode_json(_plain(body, ("body",)))
-        return text.encode("ascii"), "application/json"
+        text = _encode_json(model.model_dump(by_alias=True))
+    except (TypeError, ValueError, RecursionError):
+        pass  # the walk says where
+    try:
+        if not text or '"null":' in text:  # the encoder writes a key None so, which is refused
+            text = _encode_json(_plain(model.model_dump(by_alias=True), ("body",)))
     except errors.ValidationError as error:
         raise errors.ValidationError(title, error.problems) from None
     except (ValueError, RecursionError) as error:
         raise _bad("body", "cannot be written as JSON: %s" % error) from None
-
-
-_PLAIN_TYPES = frozenset([str, int, float, bool, type(None)])
-
-
-def _may_have_none_keys(value: Any) -> bool:
-    """False if all is dicts, lists and plain values, without a key None."""
-    waiting = [value]
-    for value in waiting:  # which grows meanwhile
-        if type(value) not in (dict, list) or (type(value) is dict and None in value):
-            return True
-        items = value.values() if type(value) is dict else value
-        waiting += [item for item in items if type(item) not in _PLAIN_TYPES]
-    return False
+    return text.encode("ascii"), "application/json"
 
 
 def _plain(value: Any, path: Tuple[Any, ...]) -> Any:

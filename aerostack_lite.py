@@ -247,7 +247,8 @@ class SDK:
             del api_key_auth, server_url, url_params
         shared.debug_logger = debug_logger
         shared.sync_half = _Half(client, HttpClient, "client", "close")
-        shared.async_half = _AsyncHalf(async_client, _positive_int("max_workers", max_workers))
+        workers = _Workers(_positive_int("max_workers", max_workers))
+        shared.async_half = _Half(async_client, AsyncHttpClient, "async_client", "aclose", workers)
         self.ai = Ai(shared)
         self.authentication = Authentication(shared)
         self.cache = Cache(shared)
@@ -292,7 +293,7 @@ class SDKConfiguration:
     debug_logger: Optional[Logger] = None
     default_logger: Any = None  # once a program has imported logging
     sync_half: _Half
-    async_half: _AsyncHalf
+    async_half: _Half
     client = property(lambda self: self.sync_half.client, doc="What sends synchronous calls; None once closed.")
     async_client = property(lambda self: self.async_half.client, doc="What sends `_async` calls; None once closed.")
 
@@ -1923,9 +1924,14 @@ def _multipart(model: Any, progress: Optional[Progress]) -> Tuple[_Upload, str]:
 
 # ---- Retries: call -> outcome -> model, the only place that decides to wait ------------------------------------------
 
-_REFUSED = frozenset([429, 503])  # the server says that it did nothing
-_FAILED = frozenset([500, 502, 504])  # nobody says what was done
-_EDGE_FAILED = frozenset([520, 521, 522, 523, 524, 529, 530])  # the same, in Cloudflare's numbers
+# Which outcomes are tried again (statuses, and what `_trouble` makes of errors), how often, and when.
+_Policy = collections.namedtuple("_Policy", "repeated attempts longest_wait backoff")
+_STATUSES = frozenset([429, 500, 502, 503, 504])
+_NOTHING_DONE = frozenset([429, 503, "unsent"])
+_MAYBE_DONE = frozenset([520, 521, 522, 523, 524, 529, 530, "lost"])  # the numbers are Cloudflare's
+_DEFAULT_BACKOFF = BackoffStrategy(500, 8_000, 2, 60_000)
+_DEFAULT_POLICY = _Policy(_NOTHING_DONE, _DEFAULT_ATTEMPTS, 8, _DEFAULT_BACKOFF)
+_IDEMPOTENT_POLICY = _DEFAULT_POLICY._replace(repeated=_STATUSES | _NOTHING_DONE | _MAYBE_DONE)
 
 
 def _perform(service: _Service, operation: Operation, request: object, retries: Retries, fields: Dict[str, Any]) -> Any:
@@ -2006,14 +2012,14 @@ def _next_delay(call: _Call, outcome: Any) -> Optional[float]:
     policy = call.retries
     if policy is None or not call.is_own_error or call.half.closed or call.scope.cancelled:
         return None
-    if call.attempts >= policy.attempts or not policy.tries_again(outcome):
+    if call.attempts >= policy.attempts or _trouble(outcome) not in policy.repeated:
         return None
     if isinstance(call.content, _Upload) and call.content.is_spent:
         call.cannot_be_read_again = True
         return None
     delay = _retry_after_seconds(outcome, call.half.wall())
     if delay is None:
-        delay = policy.jittered_seconds(call.attempts)
+        delay = _jittered_seconds(policy.backoff, call.attempts)
     elif delay > policy.longest_wait:
         return None
     if getattr(outcome, "reused_connection", False) and call.attempts == 1:
@@ -2022,65 +2028,43 @@ def _next_delay(call: _Call, outcome: Any) -> Optional[float]:
     return delay if delay <= min(left, _LONGEST_SECONDS) else None
 
 
-class _Policy:
-    """Which outcomes are tried again, how often, and when: what a RetryConfig says, here one that allows all."""
-
-    attempts = _FOREVER
-    longest_wait = _FOREVER
-    statuses = _REFUSED | _FAILED
-
-    def __init__(self, config: Any) -> None:
-        self.backoff: BackoffStrategy = config.backoff
-        self.never_sent = self.lost = self.timeouts = bool(config.retry_connection_errors)
-        for name in ("initial_interval", "max_interval", "exponent", "max_elapsed_time"):
-            value = getattr(self.backoff, name, None)
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
-                raise _bad(name, "must be a number, and not negative")
-
-    def tries_again(self, outcome: Any) -> bool:
-        if not isinstance(outcome, Exception):
-            return outcome.status_code in self.statuses
-        kind = _error_kind(outcome)
-        if getattr(outcome, "permanent", kind.permanent):
-            return False
-        if issubclass(kind, errors.TimeoutException):
-            return self.timeouts
-        if getattr(outcome, "never_sent", kind.never_sent):
-            return self.never_sent
-        hung_up = kind is errors.RemoteProtocolError and re.search("disconnected|closed connection", str(outcome))
-        return self.lost and bool(getattr(outcome, "connection_lost", kind.connection_lost or hung_up))  # or httpx's
-
-    def jittered_seconds(self, attempts: int) -> float:
-        """Full jitter: evenly between 0 and the ceiling, so that clients do not come back in step."""
-        backoff = self.backoff
-        try:
-            ceiling = min(backoff.initial_interval * backoff.exponent ** (attempts - 1), backoff.max_interval)
-        except OverflowError:
-            ceiling = backoff.max_interval
-        return ceiling / 1000 * int.from_bytes(os.urandom(4), "big") / 2**32  # urandom: forks must not draw the same
-
-
-class _DefaultPolicy(_Policy):
-    """Where nothing can have been done twice. A time-out is never repeated; it waits no longer than 8 s."""
-
-    attempts = _DEFAULT_ATTEMPTS
-    longest_wait = 8.0
-
-    def __init__(self, idempotent: bool) -> None:
-        super().__init__(RetryConfig("backoff", BackoffStrategy(500, 8_000, 2, 60_000), True))
-        self.lost = idempotent
-        self.timeouts = False
-        self.statuses = _REFUSED | _FAILED | _EDGE_FAILED if idempotent else _REFUSED
-
-
-_DEFAULT_POLICIES = {idempotent: _DefaultPolicy(idempotent) for idempotent in (False, True)}
-
-
 def _retry_policy(config: Any, idempotent: bool) -> Optional[_Policy]:
     """None means one attempt, as does any strategy but "backoff"."""
     if config is UNSET:
-        return _DEFAULT_POLICIES[idempotent]
-    return _Policy(config) if getattr(config, "strategy", None) == "backoff" else None
+        return _IDEMPOTENT_POLICY if idempotent else _DEFAULT_POLICY
+    if getattr(config, "strategy", None) != "backoff":
+        return None
+    for name in ("initial_interval", "max_interval", "exponent", "max_elapsed_time"):
+        value = getattr(config.backoff, name, None)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
+            raise _bad(name, "must be a number, and not negative")
+    repeated = _STATUSES | {"unsent", "lost", "timeout"} if config.retry_connection_errors else _STATUSES
+    return _Policy(repeated, _FOREVER, _FOREVER, config.backoff)
+
+
+def _trouble(outcome: Any) -> Any:
+    """A response's status, or in a word what an error means for another attempt."""
+    if not isinstance(outcome, Exception):
+        return outcome.status_code
+    kind = _error_kind(outcome)
+    if getattr(outcome, "permanent", kind.permanent):
+        return "permanent"
+    if issubclass(kind, errors.TimeoutException):
+        return "timeout"
+    if getattr(outcome, "never_sent", kind.never_sent):
+        return "unsent"
+    hung_up = kind is errors.RemoteProtocolError and re.search("disconnected|closed connection", str(outcome))
+    is_lost = getattr(outcome, "connection_lost", kind.connection_lost or hung_up)  # or httpx's
+    return "lost" if is_lost else "other"
+
+
+def _jittered_seconds(backoff: BackoffStrategy, attempts: int) -> float:
+    """Full jitter: evenly between 0 and the ceiling, so that clients do not come back in step."""
+    try:
+        ceiling = min(backoff.initial_interval * backoff.exponent ** (attempts - 1), backoff.max_interval)
+    except OverflowError:
+        ceiling = backoff.max_interval
+    return ceiling / 1000 * int.from_bytes(os.urandom(4), "big") / 2**32  # urandom: forks must not draw the same
 
 
 def _error_kind(error: BaseException) -> Type[errors.RequestError]:
@@ -2136,12 +2120,13 @@ def _annotate(error: AerostackError, call: _Call) -> None:
 
 
 class _Half:
-    """One half of an SDK, the synchronous or the `_async` one: its client, its clocks, and whether it is closed."""
+    """One half of an SDK, the synchronous or the `_async` one: its client, clocks and threads."""
 
     monotonic = staticmethod(time.monotonic)
     wall = staticmethod(time.time)
 
-    def __init__(self, client: Any, default: Any, argument: str, close_method: str) -> None:
+    def __init__(self, client: Any, default: Any, argument: str, close_method: str, workers: Any = None) -> None:
+        self.workers: _Workers = workers
         self.supplied = client is not None
         self.client = default() if client is None else client
         self.closed = False
@@ -2179,22 +2164,10 @@ class _Half:
         self.client = None
         if client is not None and not self.supplied:
             client.close()
+        if self.workers is not None:
+            self.workers.close()
         for scope in list(self.sleeping):
             scope.cancel()
-
-
-class _AsyncHalf(_Half):
-    """The same with the threads that its calls run in: those of an AsyncHttpClient, else threads of its own."""
-
-    def __init__(self, client: Any, max_workers: int) -> None:
-        super().__init__(client, lambda: AsyncHttpClient(max_workers=max_workers), "async_client", "aclose")
-        self.own_workers = _Workers(max_workers)
-        is_ours = isinstance(self.client, AsyncHttpClient)  # or a subclass that never called our constructor
-        self.workers = getattr(self.client, "workers", self.own_workers) if is_ours else self.own_workers
-
-    def close(self) -> None:
-        super().close()
-        self.own_workers.close()
 
 
 # ---- Transport: request -> response, in blocks; the only place that opens a socket -----------------------------------

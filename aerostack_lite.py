@@ -1823,7 +1823,7 @@ class _Upload:
                 self.progress(sent, self.length)
 
     def content(self) -> Iterator[memoryview]:
-        """The content, as long as it was measured to be, in blocks of at most 64 KiB."""
+        """The content, as long as it was measured to be, in blocks of a limited size."""
         left = sys.maxsize if self.size is None else self.size
         try:
             for piece in self.pieces():
@@ -2392,9 +2392,8 @@ def _default_ssl_context() -> ssl.SSLContext:
         if not _was_raised_by(error, __name__):
             raise
         if error.filename is None:
-            form = ", for it holds no certificates in PEM form" if isinstance(error, ssl.SSLError) else ""
-            words = "%s: the CA file %r cannot be used%s: %s"
-            words %= (", ".join(named), places.get("cafile"), form, error)
+            words = "%s: the CA file %r cannot be used; it must hold certificates in PEM form: %s"
+            words %= (", ".join(named), places.get("cafile"), error)
             raise errors.ConnectError(words, permanent=True) from error
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # SSLKEYLOGFILE cannot be written, no reason to fail
         context.load_verify_locations(**places) if places else context.load_default_certs()
@@ -2409,21 +2408,36 @@ def _trusted_place(name: str, place: str) -> Tuple[str, str]:
         return "capath", place
     if name != "SSL_CERT_DIR" and os.path.isfile(place):
         return "cafile", place
-    words = "which does not exist"
-    if os.path.exists(place):
-        words = "which is no file; SSL_CERT_DIR takes folders" if name == "SSL_CERT_FILE" else "which is no folder"
-    raise errors.ConnectError("%s names %r, %s" % (name, place, words), permanent=True)
+    needed = "file; SSL_CERT_DIR takes folders" if name == "SSL_CERT_FILE" else "folder"
+    words = "is no " + needed if os.path.exists(place) else "does not exist"
+    raise errors.ConnectError("%s names %r, which %s" % (name, place, words), permanent=True)
 
 
 class _Proxy:
-    """A proxy and the credentials for it, which its repr does not show."""
+    """A proxy by its URL, as httpx takes it, and with any character in the password. Its repr shows no credentials."""
 
-    def __init__(self, url: _Url, authorization: str) -> None:
-        self.url = url
-        self.authorization = authorization
+    def __init__(self, text: str) -> None:
+        scheme, separator, rest = re.sub("^([a-zA-Z0-9+.-]+:/)(?!/)", r"\1/", text.strip()).partition("://")
+        if separator and scheme.lower() != "http":
+            raise errors.UnsupportedProtocol("%s is not supported" % _escaped(scheme.partition(":")[0]))
+        url = "http://" + (rest if separator else scheme)
+        bare, self.authorization = _split_credentials(url, authority=".*")  # a password may have a "/", "?" or "#"
+        self.url = _parse_url(bare)
 
     def __repr__(self) -> str:
         return "http://%s%s" % ("***@" if self.authorization else "", self.url.authority)
+
+
+def _parse_proxy(text: Any, source: str) -> _Proxy:
+    if not isinstance(text, str):
+        raise _bad_type("proxy", 'must be a URL such as "http://proxy:3128", or False for none')
+    try:
+        return _Proxy(text)
+    except errors.UnsupportedProtocol as error:
+        words = "the proxy from %s must be http://host:port: %s" % (source, error)
+    finally:
+        del text  # a traceback's locals would show the password
+    raise errors.UnsupportedProtocol(words)
 
 
 def _find_proxy(setting: Union[_Proxy, Literal[False], None], url: _Url) -> Optional[_Proxy]:
@@ -2441,50 +2455,23 @@ def _find_proxy(setting: Union[_Proxy, Literal[False], None], url: _Url) -> Opti
         del found  # a traceback's locals would show passwords
 
 
-def _parse_proxy(text: Any, source: str) -> _Proxy:
-    """user:password@host:port as httpx takes it, and with any character in the password; never shown if malformed."""
-    if not isinstance(text, str):
-        raise _bad_type("proxy", 'must be a URL such as "http://proxy:3128", or False for none')
-    try:
-        return _split_proxy(text.strip())
-    except errors.UnsupportedProtocol as error:
-        words = "the proxy from %s must be http://host:port: %s" % (source, error)
-    finally:
-        del text  # a traceback's locals would show the password
-    raise errors.UnsupportedProtocol(words)
-
-
-def _split_proxy(text: str) -> _Proxy:
-    scheme, separator, rest = re.sub("^([a-zA-Z0-9+.-]+:/)(?!/)", r"\1/", text).partition("://")
-    if separator and scheme.lower() != "http":
-        raise errors.UnsupportedProtocol("%s is not supported" % _escaped(scheme.partition(":")[0]))
-    url = "http://" + (rest if separator else scheme)
-    bare, authorization = _split_credentials(url, authority=".*")  # a password may have a "/", "?" or "#"
-    return _Proxy(_parse_url(bare), authorization)
-
-
 def _bypasses_proxy(no_proxy: str, url: _Url) -> bool:
     """Whether NO_PROXY names a host: "*", a domain and all below it, host:port, an address, or a range of them."""
-    host = url.host.rstrip(".")
-    for entry in no_proxy.lower().replace(",", " ").split():
-        name, colon, number = entry.rpartition(":")
-        if colon and re.fullmatch("[0-9]{1,5}", number) and (name.startswith("[") or ":" not in name):
-            if int(number) != url.port:
-                continue
-            entry = name
-        domain = entry.strip("[]").rstrip(".").lstrip("*").lstrip(".")
-        if entry == "*" or (domain and ("." + host).endswith("." + domain)) or _is_in_range(host, entry.strip("[]")):
-            return True
-    return False
-
-
-def _is_in_range(host: str, entry: str) -> bool:
     import ipaddress
 
-    try:
-        return ipaddress.ip_address(host.partition("%")[0]) in ipaddress.ip_network(entry, strict=False)
-    except ValueError:  # what is no address matches none
-        return False
+    host = url.host.rstrip(".")
+    for entry in no_proxy.lower().replace(",", " ").split():
+        match = re.fullmatch(r"(\[.*\]|[^:]*):([0-9]{1,5})", entry)
+        name, port = match.groups() if match else (entry, url.port)
+        name = name.strip("[]")
+        domain = name.rstrip(".").lstrip("*").lstrip(".")
+        try:
+            is_named = ipaddress.ip_address(host.partition("%")[0]) in ipaddress.ip_network(name, strict=False)
+        except ValueError:  # no address, but a name
+            is_named = name == "*" or (domain != "" and ("." + host).endswith("." + domain))
+        if is_named and int(port) == url.port:
+            return True
+    return False
 
 
 class _Connection:
@@ -2621,20 +2608,22 @@ class _Connection:
 
 _READABLE = 1  # select.POLLIN
 _WRITABLE = 4  # select.POLLOUT
-# What a connection is doing: the error when time runs out, in words, and what makes an error of a system's.
+# What a connection is doing: the error when time runs out, in words, and the error when the connection breaks.
 _Phase = collections.namedtuple("_Phase", "timeout doing failure")
+_SENDING = _Phase(errors.WriteTimeout, "sending the request", errors.WriteError)
+_AWAITING = _Phase(errors.ReadTimeout, "waiting for the response", errors.ReadError)
+_SHAKING = _Phase(errors.ConnectTimeout, "shaking hands", errors.ConnectError)
 
 
-def _send_failure(error: Exception, _: _Wire) -> errors.RequestError:
-    return errors.WriteError("the connection broke while the request was sent: %s" % error)
-
-
-def _receive_failure(error: Exception, wire: _Wire) -> errors.RequestError:
+def _failure(error: Exception, phase: _Phase, wire: _Wire) -> errors.RequestError:
+    """Our error for one of a socket's."""
+    if phase is _SHAKING:
+        return _handshake_failure(error, wire)
     # With TLS 1.3 a server refuses our certificate after the handshake. Python 3.7 leaves the error's `reason` empty.
     if re.search("(?i)alert.*(certificate|unknown.ca|access.denied|decrypt.error|handshake.failure)", str(error)):
         words = "%s refused this client's certificate: %s" % (wire.url.address, error)
         return errors.ConnectError(words, permanent=True)
-    return errors.ReadError("the connection broke while the response was awaited: %s" % error)
+    return phase.failure("the connection broke while %s: %s" % (phase.doing, error))  # type: ignore[no-any-return]
 
 
 def _handshake_failure(error: Exception, wire: _Wire) -> errors.RequestError:
@@ -2652,7 +2641,6 @@ def _handshake_failure(error: Exception, wire: _Wire) -> errors.RequestError:
 def _trust_hint(reason: str, wire: _Wire) -> str:
     import ssl
 
-    context: Any = getattr(wire.sock, "context", None)
     if re.search("(?i)key usage|key identifier|basic constraints|critical|missing authority", reason):
         return (
             "; Python 3.13 checks CAs more strictly: pass HttpClient(ssl_context=) a context from"
@@ -2661,15 +2649,11 @@ def _trust_hint(reason: str, wire: _Wire) -> str:
     if not re.search("(?i)self.signed|issuer|verify the first", reason):
         return ""
     folders = (ssl.get_default_verify_paths().capath or "").split(os.pathsep)
-    is_empty = isinstance(context, ssl.SSLContext) and not context.cert_store_stats()["x509_ca"]
-    is_empty = is_empty and not any(map(os.listdir, filter(os.path.isdir, folders)))
-    hint = "; no trusted CA certificates were found" if is_empty else ""
+    context = getattr(wire.sock, "context", None)
+    has_some = not isinstance(context, ssl.SSLContext) or context.cert_store_stats()["x509_ca"]
+    has_some = has_some or any(map(os.listdir, filter(os.path.isdir, folders)))
+    hint = "" if has_some else "; no trusted CA certificates were found"
     return hint + "; a CA of your own goes into SSL_CERT_FILE or HttpClient(ssl_context=)"
-
-
-_SENDING = _Phase(errors.WriteTimeout, "sending the request", _send_failure)
-_AWAITING = _Phase(errors.ReadTimeout, "waiting for the response", _receive_failure)
-_SHAKING = _Phase(errors.ConnectTimeout, "shaking hands", _handshake_failure)
 
 
 class _Wire:
@@ -2741,7 +2725,7 @@ class _Wire:
                 modules = [base.__module__ for base in type(self.sock).__mro__]
                 if not _was_raised_by(error, getattr(method, "__module__", None) or "", *modules):
                     raise
-                raise phase.failure(error, self) from error
+                raise _failure(error, phase, self) from error
         return None
 
     def wait(self, events: int, phase: _Phase) -> None:
@@ -2783,36 +2767,32 @@ def _queued_bytes(sock: Any) -> int:
     try:
         import fcntl
         import termios
-    except ImportError:
-        return 0
-    try:
+
         return int.from_bytes(fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, b"\0\0\0\0"), sys.byteorder)
-    except (AttributeError, OSError):
+    except (ImportError, AttributeError, OSError):
         return 0
 
 
 def _dialled(server: _Url, scope: Any) -> Any:
     """A socket to the first address that accepts, or the error of the last one. Each in turn has its share of time."""
     doing = "looking up " + server.host
-    done, found = _in_background(lambda: socket.getaddrinfo(server.host, server.port, 0, socket.SOCK_STREAM))
-    scope.watch(done.set)
-    left = scope.left(errors.ConnectTimeout, doing)
-    if not done.wait(None if left == _FOREVER else left):  # asking a name server cannot be interrupted
-        scope.left(errors.ConnectTimeout, doing)
-    outcome: Any = found[0] if found else OSError("the call was cancelled")
+    look_up = functools.partial(socket.getaddrinfo, server.host, server.port, 0, socket.SOCK_STREAM)
+    outcome = _in_background(look_up, scope, scope.left(errors.ConnectTimeout, doing))  # for it cannot be interrupted
+    scope.left(errors.ConnectTimeout, doing)
     if isinstance(outcome, BaseException):
         if isinstance(outcome, (OSError, UnicodeError)):
             return outcome
         raise outcome  # of a getaddrinfo of the program's own
-    doing = "connecting to " + server.address
     addresses = outcome
-    for others, address in zip(range(len(addresses) - 1, -1, -1), addresses):
+    outcome = OSError("the name has no address")
+    doing = "connecting to " + server.address
+    for address in addresses:
         left = scope.left(errors.ConnectTimeout, doing)
-        outcome = _connected(address, min(left / (others + 1), _NEXT_ADDRESS_SECONDS) if others else left, scope)
+        outcome = _connected(address, left if address is addresses[-1] else min(left / 2, _NEXT_ADDRESS_SECONDS), scope)
         if not isinstance(outcome, Exception):
             return outcome
     scope.left(errors.ConnectTimeout, doing)
-    return outcome or OSError("the name has no address")
+    return outcome
 
 
 def _connected(address: Any, seconds: float, scope: Any) -> Any:
@@ -2832,15 +2812,13 @@ def _connected(address: Any, seconds: float, scope: Any) -> Any:
     finally:
         if code != 0:
             sock.close()
-    if code:
-        words = getattr(socket, "errorTab", {}).get(code)  # Windows' own, which os.strerror does not know
-        return OSError(code, words or os.strerror(code))
+    if code:  # the table has Windows' own, which os.strerror does not know
+        return OSError(code, getattr(socket, "errorTab", {}).get(code) or os.strerror(code))
     for level, name, value in _SOCKET_OPTIONS:
         try:
-            if hasattr(socket, name):
-                sock.setsockopt(level, getattr(socket, name), value)
-        except OSError:
-            pass  # a kernel without it does without it
+            sock.setsockopt(level, getattr(socket, name), value)
+        except (AttributeError, OSError):
+            pass  # a platform or kernel without it does without it
     return sock
 
 
@@ -2849,7 +2827,6 @@ _SOCKET_OPTIONS = [
     (socket.SOL_SOCKET, "SO_KEEPALIVE", 1),  # before a NAT or a load balancer forgets the connection (botocore#2916)
     (socket.IPPROTO_TCP, "TCP_KEEPIDLE", 45),
     (socket.IPPROTO_TCP, "TCP_KEEPALIVE", 45),
-    (socket.IPPROTO_TCP, "TCP_KEEPINTVL", 15),
 ]
 
 
@@ -3469,8 +3446,8 @@ class _AwaitedBlocks:
             workers.close()
 
 
-def _in_background(function: Callable[[], Any]) -> Tuple[threading.Event, List[Any]]:
-    """Start a function in a daemon thread of its own: an event that it is done, and then its value or error."""
+def _in_background(function: Callable[[], Any], scope: _CancelScope, seconds: float) -> Any:
+    """A function's value or error, from a daemon thread of its own, which is left behind when the time is up."""
     done = threading.Event()
     outcome: List[Any] = []
 
@@ -3485,7 +3462,9 @@ def _in_background(function: Callable[[], Any]) -> Tuple[threading.Event, List[A
         threading.Thread(target=run, daemon=True).start()
     except RuntimeError:  # there is no thread left, or at the interpreter's end none may be started
         run()
-    return done, outcome
+    scope.watch(done.set)
+    done.wait(None if seconds == _FOREVER else seconds)
+    return outcome[0] if outcome else OSError("the time is up, or the call was cancelled")
 
 
 # ---- Command line: a thin layer over the Python calls ----------------------------------------------------------------

@@ -3220,48 +3220,31 @@ def _logger(configuration: SDKConfiguration) -> Optional[Logger]:
 
 
 def _log_request(call: _Call) -> None:
-    if call.logger is None:
-        return
-    body = "<streaming body>"
-    if isinstance(call.content, bytes):
-        body = "%s\nBytes: %d" % (_masked(call.content.decode(), call), len(call.content))
-    call.logger.debug(
-        "Request:\nMethod: %s\nURL: %s\nHeaders: %s\nBody: %s\nOperation: %s\nRequest-Id: %s\nAttempt: %d",
-        call.operation.method,
-        _shown_url(call.url),
-        _shown_headers(call.headers),
-        body,
-        call.operation.name,
-        call.request_id,
-        call.attempts,
-    )
+    if call.logger is not None:
+        body = call.content.decode() if isinstance(call.content, bytes) else "<streaming body>"
+        _log(call, "Request:", {"Headers": _shown_headers(call.headers), "Body": body, "Size": len(call.content)})
 
 
 def _log_outcome(call: _Call, outcome: Any, delay: Optional[float]) -> None:
     if call.logger is None:
         return
-    details: Dict[str, Any] = {}
-    if isinstance(outcome, Exception):
-        text = "Request Exception: %s: %s"
-        values = [type(outcome).__name__, _masked(str(outcome), call)]
-        if _without(call.secrets, str(outcome)) == str(outcome):
-            details["exc_info"] = outcome
-    else:
-        text = "Response:\nStatus Code: %s\nURL: %s\nHeaders: %s\nBody: %s"
-        body = "%s\nCharacters: %d" % (_masked(outcome.text, call), len(outcome.text))
-        headers = _masked(str(_shown_headers(outcome.headers)), call)
-        values = [outcome.status_code, _shown_url(call.url), headers, body]
     milliseconds = (call.half.monotonic() - call.attempt_started_at) * 1000
-    call.logger.debug(
-        text + "\nOperation: %s\nRequest-Id: %s\nAttempt: %d\nMilliseconds: %.1f\nNext attempt: %s",
-        *values,
-        call.operation.name,
-        call.request_id,
-        call.attempts,
-        milliseconds,
-        "none" if delay is None else "in %.3f s" % delay,
-        **details,
-    )
+    lines: Dict[str, Any] = {"Milliseconds": "%.1f" % milliseconds}
+    lines["Next attempt"] = "none" if delay is None else "in %.3f s" % delay
+    if isinstance(outcome, Exception):
+        is_secret = _without(call.secrets, str(outcome)) != str(outcome)
+        details = {} if is_secret else {"exc_info": outcome}
+        _log(call, "Request Exception:", {type(outcome).__name__: outcome, **lines}, **details)
+    else:
+        lines.update(Headers=_shown_headers(outcome.headers), Body=outcome.text, Size=len(outcome.text))
+        _log(call, "Response:", {"Status Code": outcome.status_code, **lines})
+
+
+def _log(call: Any, title: str, lines: Dict[str, Any], **details: Any) -> None:
+    every = {"Method": call.operation.method, "URL": _shown_url(call.url), "Operation": call.operation.name}
+    every.update({"Request-Id": call.request_id, "Attempt": call.attempts, **lines})
+    text = "".join("\n%s: %s" % (name, _masked(str(value), call)) for name, value in every.items())
+    call.logger.debug(title + "%s", text, **details)
 
 
 def _shown_headers(headers: Mapping[str, str]) -> Dict[str, str]:

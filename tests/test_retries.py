@@ -857,7 +857,7 @@ class WhatEndsASleep(RetryTestCase):
     def sleeping(self, server, **settings):
         """An SDK, and an event for when a call of it sleeps."""
         asleep = threading.Event()
-        logger = mock.Mock(debug=lambda message, *values, **_: "Next attempt" in message and asleep.set())
+        logger = mock.Mock(debug=lambda message, *values, **_: "Next attempt" in message % values and asleep.set())
         return self.sdk(server.url, debug_logger=logger, **settings), asleep
 
     def test_closing_ends_it_at_once_and_nothing_more_is_sent(self):

@@ -3319,17 +3319,21 @@ class _Workers:
         context = contextvars.copy_context()
 
         def job() -> None:
-            value: Any = None
-            failure: Optional[BaseException] = None
+            settle = future.set_result
+            outcome: Any = None
             try:
                 if not ((scope and scope.cancelled) or loop.is_closed()):
-                    value = context.run(function)
+                    outcome = context.run(function)
+            except StopIteration:
+                settle = future.set_exception
+                outcome = RuntimeError("StopIteration in a call")  # which no future takes
             except BaseException as error:
-                failure = error
+                settle = future.set_exception
+                outcome = error
             with self.lock:
                 self.unfinished -= 1
             try:
-                loop.call_soon_threadsafe(_settle, future, value, failure)
+                loop.call_soon_threadsafe(lambda: future.done() or settle(outcome))
             except RuntimeError:  # the loop is closed: nobody waits any more
                 pass
 
@@ -3373,17 +3377,6 @@ def _work(jobs: Any) -> None:
         job()
         del job
         job = jobs.get()
-
-
-def _settle(future: Any, value: Any, failure: Optional[BaseException]) -> None:
-    if future.done():
-        return
-    if isinstance(failure, StopIteration):
-        failure = RuntimeError("StopIteration in a call")  # which no future takes
-    if failure is None:
-        future.set_result(value)
-    else:
-        future.set_exception(failure)
 
 
 def _running_loop() -> Any:
@@ -3679,19 +3672,6 @@ class httpclient:
     HttpClient: TypeAlias = HttpClient
 
 
-_SERVICE_MODULES = [
-    "sdk",
-    "sdkconfiguration",
-    "ai",
-    "authentication",
-    "cache",
-    "database",
-    "queue",
-    "services",
-    "storage",
-]
-
-
 def _register_official_names(this_module: Any) -> None:
     """Let `import aerostack.models` and importlib.util.find_spec find what stands in this file."""
     from importlib.machinery import ModuleSpec
@@ -3703,8 +3683,8 @@ def _register_official_names(this_module: Any) -> None:
         official.__spec__ = ModuleSpec(name, None)
         official.__name__ = name
         sys.modules[name] = official
-    for name in _SERVICE_MODULES:
-        if this_module is not None:
+    if this_module is not None:
+        for name in ["sdk", "sdkconfiguration", *(operation.service for operation in OPERATIONS)]:
             sys.modules["%s.%s" % (__name__, name)] = this_module
             setattr(this_module, name, this_module)
 

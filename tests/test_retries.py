@@ -19,6 +19,7 @@ import unittest
 from concurrent.futures import ThreadPoolExecutor
 from unittest import mock
 
+import aerostack_lite
 from aerostack_lite import SDK, UNSET, AsyncHttpClient, BackoffStrategy, HttpClient, RetryConfig, errors
 from tests.scripted_server import (
     PATIENCE_SECONDS,
@@ -437,7 +438,16 @@ class HowLongItWaits(RetryTestCase):
             for mode in MODES:
                 with self.subTest(text, mode=mode):
                     slept, _ = self.waits(mode, busy("Retry-After: " + text).decode().encode("latin-1"), GOOD)
-                    self.assertTrue(0 <= slept[0] <= 0.5, slept)
+                    self.assertTrue(0 < slept[0] <= 0.5, slept)
+
+    @unittest.skipUnless(hasattr(time, "tzset"), "the zone of this system cannot be changed")
+    def test_a_date_without_a_zone_is_in_utc_wherever_the_program_runs(self):
+        self.addCleanup(time.tzset)
+        with mock.patch.dict(os.environ, TZ="Far-09:30"):
+            time.tzset()
+            for text in (self.date(20, zone=""), self.date(20, zone="-0000")):
+                slept, _ = self.waits("", busy("Retry-After: " + text), GOOD)
+                self.assertEqual(slept, [20], text)
 
     def test_every_status_that_is_tried_again_may_say_it(self):
         for code in (429, 500, 502, 503, 504):
@@ -717,6 +727,23 @@ class WhatTheErrorKnows(RetryTestCase):
                         error = self.failure(sdk, operation, mode)
                         self.assertEqual((error.status_code, error.maybe_processed), (last, maybe))
 
+    def test_nor_is_it_when_the_last_attempt_reaches_nobody(self):
+        connect = aerostack_lite._connected
+        for mode in MODES:
+            for first, maybe in ((close, True), (reply(busy("Connection: close")), False)):
+                dialled = []
+
+                def once(*arguments, dialled=dialled):
+                    dialled.append(arguments)
+                    return connect(*arguments) if len(dialled) == 1 else ConnectionRefusedError()
+
+                with self.subTest(mode=mode, maybe=maybe), ScriptedServer([expect, first, close]) as server:
+                    sdk = self.sdk(server.url, retry_config=config(True))
+                    Clock(sdk, 60)
+                    with mock.patch("aerostack_lite._connected", once):
+                        error = self.failure(sdk, "queue_enqueue", mode)
+                    self.assertEqual((type(error), error.maybe_processed), (errors.ConnectError, maybe))
+
     def test_what_was_never_begun_was_not_processed(self):
         for mode in MODES:
             sdk = self.sdk("http://127.0.0.1:1")
@@ -727,7 +754,9 @@ class WhatTheErrorKnows(RetryTestCase):
             self.assertFalse(caught.exception.maybe_processed)
             for client in (sdk.sdk_configuration.client, sdk.sdk_configuration.async_client):
                 client.close()
-            self.assertFalse(self.failure(sdk, "queue_enqueue", mode).maybe_processed)
+            error = self.failure(sdk, "queue_enqueue", mode)
+            self.assertEqual((type(error), error.attempts), (errors.ClosedError, 0))
+            self.assertFalse(error.maybe_processed)
 
     def test_an_ambiguous_loss_says_in_words_that_the_request_may_have_been_processed(self):
         for mode in MODES:

@@ -539,6 +539,7 @@ class SecretsTest(LogCase):
                 ) as caught:
                     sdk.cache.cache_get(key="k")
             self.assertNotIn(key[:6], str(caught.exception), before)
+        self.assertNotIn(key[:6], "".join(record.getMessage() for record in self.log.records))
         problem = json.dumps({"code": "C", "message": "no such key: " + key}).encode()
         with ScriptedServer(
             repeat(expect, answer(problem, "Server: " + key, "X-Request-Id: " + key, status="401 No"))
@@ -551,6 +552,20 @@ class SecretsTest(LogCase):
                 self.assertEqual(caught.exception.data.message, "no such key: ***")
                 self.assertNotIn(key, "%s %r" % (caught.exception, caught.exception))
         self.assert_nothing_leaks(Shown())  # in the log
+
+    def test_a_password_is_masked_also_as_json_spells_it(self):
+        password = 'ses"ame\\open'
+
+        def echo(peer):
+            sent = json.loads(peer.read_request().partition(b"\r\n\r\n")[2])
+            peer.send(answer(json.dumps({"why": [sent["password"]]}).encode(), status="500 No"))
+
+        with ScriptedServer([echo]) as server, SDK("the-key", server_url=server.url, retry_config=None) as sdk:
+            with self.assertRaises(errors.SDKError) as caught:
+                sdk.authentication.auth_signup(email="e", password=password)
+        for text in [str(caught.exception)] + [record.getMessage() for record in self.log.records]:
+            self.assertNotIn(json.dumps(password)[1:-1], text)
+        self.assertIn('["***"]', str(caught.exception))
 
     def test_garbage_while_a_large_request_goes_out_takes_no_secret_along(self):
         shown, request = Shown(), dict(REQUESTS["cache_set"], key="k" * (8 << 20))
@@ -608,7 +623,8 @@ class InterruptedTest(InterruptedCase, LogCase):
 
     def test_no_stage_of_a_call_shows_one(self):
         def set_a_large_value(sdk):
-            sdk.cache.cache_set(key="k", value={"password": SECRETS["password"], "rest": "x" * (16 << 20)})
+            value = {"password": SECRETS["password"], "rest": "x" * (16 << 20), "new_password": SECRETS["password"]}
+            sdk.cache.cache_set(key="k", value=value)
 
         def upload(sdk):
             sdk.storage.storage_upload(key=SECRETS["token"], file=bytes(16 << 20))

@@ -170,6 +170,15 @@ class ConnectTest(ClientTestCase):
         self.assertLess(took.seconds, 1.0)
 
     @unittest.skipUnless(LINUX, "only Linux drops what a full listener cannot queue")
+    def test_a_dead_address_keeps_the_next_one_waiting_for_two_seconds_however_long_the_call_may_take(self):
+        self.assertEqual(aerostack_lite._NEXT_ADDRESS_SECONDS, 2)
+        with DeafAddress() as deaf, ScriptedServer([expect, answer(b"1")]) as server, Stopwatch() as took:
+            with resolves_to(deaf.address, ("127.0.0.1", server.port)):
+                with mock.patch("aerostack_lite._NEXT_ADDRESS_SECONDS", 0.1):
+                    self.assertEqual(post(self.client, "http://two.test/", timeout=10.0).content, b"1")
+        self.assertLess(took.seconds, 4)
+
+    @unittest.skipUnless(LINUX, "only Linux drops what a full listener cannot queue")
     def test_when_all_addresses_are_dead_they_share_one_budget(self):
         with DeafAddress() as one, DeafAddress() as two, Stopwatch() as took:
             with resolves_to(one.address, two.address, one.address, two.address):

@@ -285,6 +285,17 @@ class TimeoutValueTest(LoopbackTestCase):
 
 
 class ClockTest(LoopbackTestCase):
+    def test_each_attempt_has_the_whole_time(self):
+        began, passed = time.monotonic, []
+        script = [expect, lambda peer: passed.append(40), answer(b"", "Retry-After: 0.01", status="503 Busy")]
+        script += [expect, lambda peer: passed.append(40), answer(b'{"value":1}')]
+        for options in ({}, {"timeout_ms": 50_000}):
+            del passed[:]
+            with mock.patch("time.monotonic", lambda: began() + sum(passed)), ScriptedServer(script) as server:
+                with SDK("key", server_url=server.url, **options) as sdk:
+                    self.assertEqual(sdk.cache.cache_get(key="k").value, 1)
+            self.assertEqual(len(server.requests), 2)
+
     def test_a_wall_clock_that_jumps_changes_nothing(self):
         now = time.time
         for jump in (10**6, -(10**6)):

@@ -126,6 +126,13 @@ class ReuseTest(KeepAliveCase):
             self.assertEqual([post(self.client, server.url).content for _ in range(5)], [b"1", b"", b"", b"", b"4"])
             self.assertEqual(server.connections, 1)
 
+    def test_an_answer_to_head_has_no_body_whatever_its_length_says(self):
+        with ScriptedServer([expect, b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n", expect, answer(b"2")]) as server:
+            asked = self.client.send(self.client.build_request("HEAD", server.url, timeout=5))
+            self.assertEqual((asked.content, asked.headers["content-length"]), (b"", "99"))
+            self.assertEqual(post(self.client, server.url).json(), 2)
+            self.assertEqual(server.connections, 1)
+
     def test_whoever_asks_for_its_close_gets_a_new_one_each_time(self):
         with ScriptedServer(repeat(mirror)) as server:
             for number in range(3):
@@ -376,6 +383,21 @@ class InterimTest(KeepAliveCase):
         ) as server:
             with self.assertRaises(errors.RemoteProtocolError):
                 post(self.client, server.url)
+
+    def test_a_long_one_in_two_parts_hides_no_short_answer(self):
+        first_part_is_read = threading.Event()
+        take_in = aerostack_lite._Reader.take_in
+
+        def noted(reader, data):
+            take_in(reader, data)
+            first_part_is_read.set()
+
+        long_one = b"HTTP/1.1 103 Early Hints\r\nLink: %s\r\n\r\n" % (b"x" * 500)
+        with ScriptedServer(
+            [expect, long_one[:400], wait(first_part_is_read), long_one[400:] + answer(b"1")]
+        ) as server:
+            with mock.patch.object(aerostack_lite._Reader, "take_in", noted):
+                self.assertEqual(post(self.client, server.url).json(), 1)
 
     def test_headers_of_an_interim_answer_are_not_the_answer_s(self):
         with ScriptedServer([expect, b"HTTP/1.1 103 Early Hints\r\nX-Early: 1\r\n\r\n" + answer(b"1")]) as server:

@@ -17,7 +17,7 @@ from tests.certificates import (
     CertificateCase,
 )
 from tests.recording_server import both
-from tests.scripted_server import answer, expect, post, repeat, start_tls, until_gone
+from tests.scripted_server import answer, expect, header, post, repeat, start_tls, until_gone
 
 FOUND = answer(b'{"exists":false}')
 TUNNEL = [expect, b"HTTP/1.1 200 OK\r\n\r\n"]
@@ -449,6 +449,16 @@ class FullNameTest(TrustCase):
         with SDK("the-key", server_url="https://host.test.", client=client) as sdk:
             self.assertIs(sdk.cache.cache_get(key="k").exists, False)
         self.assertEqual(self.named, ["host.test"])
+
+    def test_what_is_for_the_proxy_does_not_go_through_its_tunnel(self):
+        proxy = self.serve(TUNNEL + [start_tls(self.server_side), expect, FOUND])
+        client = self.trusting(proxy="http://jane:sesame@" + proxy.netloc)
+        with SDK("the-key", server_url="https://host.test", client=client) as sdk:
+            self.assertIs(sdk.cache.cache_get(key="k").exists, False)
+        tunnel, request = proxy.requests
+        self.assertTrue(header(tunnel, "Proxy-Authorization"))
+        self.assertEqual((header(request, "Proxy-Authorization"), header(request, "Authorization")), ([], []))
+        self.assertTrue(request.startswith(b"POST /cache/get HTTP/1.1\r\n"))
 
     def test_a_certificate_of_another_host_is_refused_all_the_same(self):
         for host in ("other.test.", "wide.test.", "a.b.wide.test.", "xhost.test."):

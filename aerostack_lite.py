@@ -486,9 +486,7 @@ class models:
         email: str
         password: str
 
-    class AuthSignupRequestBodyTypedDict(TypedDict):
-        email: str
-        password: str
+    class AuthSignupRequestBodyTypedDict(AuthSigninRequestBodyTypedDict):
         metadata: NotRequired[Mapping[str, Any]]
         name: NotRequired[str]
 
@@ -1519,8 +1517,7 @@ _CONVERTERS: Dict[str, Callable[[Any], Any]] = {
 
 
 def _positive_int(name: str, value: Any) -> int:
-    is_positive = isinstance(value, int) and not isinstance(value, bool) and value > 0
-    _require(is_positive, name, "must be a whole number above 0")
+    _require(type(value) is int and value > 0, name, "must be a whole number above 0")
     return int(value)
 
 

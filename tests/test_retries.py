@@ -36,6 +36,7 @@ from tests.scripted_server import (
     repeat,
     reset,
     until_gone,
+    wait,
 )
 
 REQUESTS = {  # operation -> its service and a request
@@ -505,6 +506,20 @@ class HowLongItWaits(RetryTestCase):
             for mode in MODES:
                 slept, _ = self.waits(mode, busy("Retry-After: " + text), GOOD, retries=UNSET)
                 self.assertEqual(slept, [float(text)])
+
+    def test_of_two_kept_connections_that_are_lost_one_after_the_other_the_second_is_waited_for(self):
+        both_came = threading.Event()
+        first = [expect, wait(both_came), GOOD, expect, close]
+        second = [expect, lambda peer: both_came.set(), GOOD, expect, close]
+        with ScriptedServer(first, second, [expect, close]) as server, ThreadPoolExecutor(1) as thread:
+            sdk = self.sdk(server.url)
+            earlier = thread.submit(call, sdk, "cache_get", "")
+            server.wait_for_requests(1)
+            call(sdk, "cache_get", "")
+            earlier.result()
+            clock = Clock(sdk)
+            self.assertEqual(self.failure(sdk, "cache_get").attempts, 3)
+            self.assertEqual([seconds > 0 for seconds in clock.slept], [False, True])
 
     def test_a_wait_does_not_count_against_the_timeout_of_an_attempt(self):
         for mode in MODES:

@@ -1926,8 +1926,7 @@ _Policy = collections.namedtuple("_Policy", "repeated attempts longest_wait back
 _STATUSES = frozenset([429, 500, 502, 503, 504])
 _NOTHING_DONE = frozenset([429, 503, "unsent"])
 _MAYBE_DONE = frozenset([520, 521, 522, 523, 524, 529, 530, "lost"])  # the numbers are Cloudflare's
-_DEFAULT_BACKOFF = BackoffStrategy(500, 8_000, 2, 60_000)
-_DEFAULT_POLICY = _Policy(_NOTHING_DONE, _DEFAULT_ATTEMPTS, 8, _DEFAULT_BACKOFF)
+_DEFAULT_POLICY = _Policy(_NOTHING_DONE, _DEFAULT_ATTEMPTS, 8, BackoffStrategy(500, 8_000, 2, 60_000))
 _IDEMPOTENT_POLICY = _DEFAULT_POLICY._replace(repeated=_STATUSES | _NOTHING_DONE | _MAYBE_DONE)
 
 
@@ -2007,7 +2006,7 @@ def _attempt(call: _Call, client: Any, request: Any) -> Any:
 def _next_delay(call: _Call, outcome: Any) -> Optional[float]:
     """Seconds until the next attempt; None if this outcome is the last. No wait ends past max_elapsed_time."""
     policy = call.retries
-    if policy is None or not call.is_own_error or call.half.closed or call.scope.cancelled:
+    if policy is None or not call.is_own_error or call.half.client is None or call.scope.cancelled:
         return None
     if call.attempts >= policy.attempts or _trouble(outcome) not in policy.repeated:
         return None
@@ -2125,8 +2124,7 @@ class _Half:
     def __init__(self, client: Any, default: Any, argument: str, close_method: str, workers: Any = None) -> None:
         self.workers: _Workers = workers
         self.supplied = client is not None
-        self.client = default() if client is None else client
-        self.closed = False
+        self.client = default() if client is None else client  # None once closed
         self.sleeping: Set[_CancelScope] = set()
         for method in ("build_request", "send", close_method):
             if not callable(getattr(self.client, method, None)):
@@ -2149,14 +2147,13 @@ class _Half:
         """Wait before the next attempt; False if there is to be none."""
         self.sleeping.add(scope)
         try:
-            if not self.closed:
+            if self.client is not None:
                 scope.sleep(seconds)
         finally:
             self.sleeping.discard(scope)
-        return not self.closed and not scope.cancelled
+        return self.client is not None and not scope.cancelled
 
     def close(self) -> None:
-        self.closed = True
         client = self.client
         self.client = None
         if client is not None and not self.supplied:
@@ -3238,19 +3235,17 @@ def _log_outcome(call: _Call, outcome: Any, delay: Optional[float]) -> None:
 
 
 def _log(call: Any, title: str, lines: Dict[str, Any], **details: Any) -> None:
+    """Lines about an attempt, without the call's secrets, nor what looks like one."""
     every = {"Method": call.operation.method, "URL": _shown_url(call.url), "Operation": call.operation.name}
     every.update({"Request-Id": call.request_id, "Attempt": call.attempts, **lines})
-    text = "".join("\n%s: %s" % (name, _masked(str(value), call)) for name, value in every.items())
+    text = ""
+    for name, value in every.items():
+        text += "\n%s: %s" % (name, _safe_text(_without(call.secrets, str(value))[:_MAX_SHOWN_CHARS], allowed=""))
     call.logger.debug(title + "%s", text, **details)
 
 
 def _shown_headers(headers: Mapping[str, str]) -> Dict[str, str]:
     return {name: _escaped(value) if name.lower() in _SHOWN_HEADERS else "***" for name, value in headers.items()}
-
-
-def _masked(text: str, call: _Call) -> str:
-    """Text without the call's secrets, nor what looks like one."""
-    return _safe_text(_without(call.secrets, text)[:_MAX_SHOWN_CHARS], "")
 
 
 def _without(secrets: Iterable[str], text: str) -> str:
@@ -3321,12 +3316,9 @@ class _Workers:
             try:
                 if not ((scope and scope.cancelled) or loop.is_closed()):
                     outcome = context.run(function)
-            except StopIteration:
+            except BaseException as error:  # no future takes a StopIteration
                 settle = future.set_exception
-                outcome = RuntimeError("StopIteration in a call")  # which no future takes
-            except BaseException as error:
-                settle = future.set_exception
-                outcome = error
+                outcome = RuntimeError("StopIteration in a call") if isinstance(error, StopIteration) else error
             with self.lock:
                 self.unfinished -= 1
             try:
@@ -3362,9 +3354,7 @@ class _Workers:
             self.closed = True
             self.threads = 0
 
-    def __del__(self) -> None:
-        if "threads" in self.__dict__:
-            self.close()
+    __del__ = close
 
 
 def _work(jobs: Any) -> None:

@@ -61,7 +61,7 @@ class Clock:
         self.now, self.wall_now, self.stride = 100.0, 1_700_000_000.0, stride  # 2023-11-14 22:13:20 UTC
         self.slept = []
         for half in (sdk.sdk_configuration.sync_half, sdk.sdk_configuration.async_half) if sdk else ():
-            half.sleep = lambda scope, seconds, half=half: self.sleep(seconds) or not half.closed
+            half.sleep = lambda scope, seconds, half=half: self.sleep(seconds) or half.client is not None
             half.monotonic = lambda: self.now
             half.wall = lambda: self.wall_now
 

@@ -1695,19 +1695,34 @@ def _new_request_id() -> str:
 
 def _json_body(model: BaseModel, title: str) -> Tuple[bytes, str]:
     """Compact JSON and its type. The C encoder does the work; only what it cannot write is walked through in Python."""
+    body = model.model_dump(by_alias=True)
     text = ""
     try:
-        text = _encode_json(model.model_dump(by_alias=True))
+        text = _encode_json(body)
     except (TypeError, ValueError, RecursionError):
         pass  # the walk says where
     try:
-        if not text or '"null":' in text:  # the encoder writes a key None so, which is refused
-            text = _encode_json(_plain(model.model_dump(by_alias=True), ("body",)))
+        if not text or ('"null":' in text and _may_have_none_keys(body)):  # the encoder writes a key None so
+            text = _encode_json(_plain(body, ("body",)))
     except errors.ValidationError as error:
         raise errors.ValidationError(title, error.problems) from None
     except (ValueError, RecursionError) as error:
         raise _bad("body", "cannot be written as JSON: %s" % error) from None
     return text.encode("ascii"), "application/json"
+
+
+def _may_have_none_keys(value: Any) -> bool:
+    """False if all is dicts, lists and plain values, without a key None. Takes a sixth of the time of `_plain`."""
+    waiting = [value]
+    for value in waiting:  # which grows meanwhile
+        if type(value) not in (dict, list) or (type(value) is dict and None in value):
+            return True
+        items = value.values() if type(value) is dict else value
+        waiting += [item for item in items if type(item) not in _PLAIN_TYPES]
+    return False
+
+
+_PLAIN_TYPES = frozenset([str, int, float, bool, type(None)])
 
 
 def _plain(value: Any, path: Tuple[Any, ...]) -> Any:
@@ -1840,7 +1855,7 @@ class _Upload:
 def _source(content: Any) -> Tuple[Optional[int], bool, Callable[[], Iterable[Any]]]:
     """How long content is (None if only reading tells), whether it can be read twice, and what reads it."""
     if isinstance(content, (list, tuple)):
-        content = b"".join(content)
+        return sum(memoryview(piece).nbytes for piece in content), True, lambda: content
     if isinstance(content, os.PathLike):
         if stat.S_ISFIFO(os.stat(content).st_mode):  # to open it may block
             return None, False, lambda: _path_pieces(content)

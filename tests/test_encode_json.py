@@ -17,7 +17,7 @@ from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 
 from aerostack_lite import SDK, UNSET, errors, models
-from tests.recording_server import KEY, FakeAsyncClient, FakeClient, both, sent_json
+from tests.recording_server import KEY, FakeAsyncClient, FakeClient, both, peak_memory, sent_json
 from tests.sample_types import Colour, Level, Mapped, Name, Pair, Point, Text, Whole
 
 EAST = timezone(timedelta(hours=5, minutes=30))
@@ -228,6 +228,13 @@ class Encoding(unittest.TestCase):
             with self.subTest(value):
                 self.assertEqual(sent_json(value), expected)
         self.assertEqual(sent_json({"null": 1} for _ in range(2)), b'[{"null":1},{"null":1}]')
+
+    def test_of_the_text_null_as_a_key_takes_no_more_memory_than_of_another(self):
+        sent_json([{"null": 1}])
+        null, other = (
+            peak_memory(lambda: sent_json([{key: number} for number in range(5_000)])) for key in ("null", "nill")
+        )
+        self.assertLess(null, 1.2 * other)
 
     def test_reads_a_generator_to_its_end(self):
         self.assertEqual(sent_json(x for x in (1, 2)), b"[1,2]")

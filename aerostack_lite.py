@@ -1695,15 +1695,16 @@ def _new_request_id() -> str:
 
 def _json_body(model: BaseModel, title: str) -> Tuple[bytes, str]:
     """Compact JSON and its type. The C encoder does the work; only what it cannot write is walked through in Python."""
-    body = model.model_dump(by_alias=True)
     text = ""
     try:
+        body = model.model_dump(by_alias=True)
         text = _encode_json(body)
+        is_written = '"null":' not in text or not _may_have_none_keys(body)  # the encoder writes a key None so
     except (TypeError, ValueError, RecursionError):
-        pass  # the walk says where
+        is_written = False
     try:
-        if not text or ('"null":' in text and _may_have_none_keys(body)):  # the encoder writes a key None so
-            text = _encode_json(_plain(body, ("body",)))
+        if not is_written:  # the walk says why
+            text = _encode_json(_plain(model.model_dump(by_alias=True), ("body",)))
     except errors.ValidationError as error:
         raise errors.ValidationError(title, error.problems) from None
     except (ValueError, RecursionError) as error:

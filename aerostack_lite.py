@@ -1794,12 +1794,7 @@ class _Upload:
     """A body in blocks, from whatever holds bytes or gives them. Each walk reads it anew, from its start."""
 
     def __init__(
-        self,
-        content: Any,
-        place: Tuple[str, ...],
-        progress: Optional[Progress] = None,
-        head: bytes = b"",
-        tail: bytes = b"",
+        self, content: Any, place: Tuple[str, ...], progress: Optional[Progress], head: bytes, tail: bytes
     ) -> None:
         self.head = head
         self.tail = tail
@@ -1903,7 +1898,7 @@ def _as_body(content: Any) -> Union[bytes, _Upload]:
         return bytes(content)
     if isinstance(content, _AwaitedBlocks):  # by way of a client of the caller's own that hands on to ours
         return content.upload
-    return content if isinstance(content, _Upload) else _Upload(content, ("content",))
+    return content if isinstance(content, _Upload) else _Upload(content, ("content",), None, b"", b"")
 
 
 # As browsers and the official SDK escape file names; there, ESC stays as it is.
@@ -1929,9 +1924,8 @@ def _multipart(model: Any, progress: Optional[Progress]) -> Tuple[_Upload, str]:
     head = "".join((part + "\r\n\r\n%s\r\n") % field for field in fields if field[1] is not None)
     head += part % "file" + '; filename="%s"\r\nContent-Type: %s\r\n\r\n' % (name.translate(_ESCAPES), content_type)
     _require(not re.search("[\ud800-\udfff]", head), "body", "a key, name or type has lone surrogates", _bad)
-    upload = _Upload(
-        model.file.content, ("body", "file"), progress, head.encode(), ("\r\n--%s--\r\n" % boundary).encode()
-    )
+    tail = "\r\n--%s--\r\n" % boundary
+    upload = _Upload(model.file.content, ("body", "file"), progress, head.encode(), tail.encode())
     return upload, "multipart/form-data; boundary=" + boundary
 
 

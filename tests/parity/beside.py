@@ -418,7 +418,7 @@ class Parity(unittest.TestCase):
             official.outcome(locs), ours.outcome(locs), "official != ours, the outcome\n%r\n%r" % (official, ours)
         )
 
-    def same_for_any(self, name, strategy, case, examples=250):
+    def same_for_any(self, name, strategy, case, examples=100):
         """Whatever hypothesis draws makes a case that is the same on both sides."""
         from hypothesis import HealthCheck, Phase, given, settings
 

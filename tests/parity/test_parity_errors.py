@@ -119,7 +119,7 @@ class Words(Parity):
             "any error body",
             st.tuples(st.integers(400, 599), body, kinds),
             lambda drawn: lookup("", Answer(*drawn)),
-            examples=200,
+            examples=100,
         )
         data = st.fixed_dictionaries(
             {"code": st.sampled_from(CODES), "message": st.text(max_size=8)},

@@ -271,19 +271,19 @@ class Messages(Parity):
             "any sign-up",
             request({"email": anything}, password=anything, name=anything, metadata=anything),
             lambda drawn: Case("", "authentication.auth_signup", drawn),
-            examples=150,
+            examples=80,
         )
         self.same_for_any(
             "any job",
             request({"type": anything}, data=anything, delay=anything.filter(is_read_alike)),
             lambda drawn: Case("", "queue.queue_enqueue", drawn),
-            examples=150,
+            examples=80,
         )
         self.same_for_any(
             "any number text",
             st.text("0123456789+-_. e\t", max_size=6).filter(is_read_alike),
             lambda drawn: Case("", "cache.cache_set", {"key": "k", "value": 0, "ttl": drawn}),
-            examples=200,
+            examples=100,
         )
 
 

@@ -183,7 +183,7 @@ class Contents(Parity):
             "any upload",
             drawn,
             lambda drawn: upload("", drawn[0], file_name=drawn[1], key=drawn[2], part_type=drawn[3]),
-            examples=200,
+            examples=100,
         )
 
 

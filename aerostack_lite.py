@@ -3394,11 +3394,12 @@ def _on_loop(scope: _CancelScope, function: Callable[[], Any]) -> Any:
         return await function()
 
     future = asyncio.run_coroutine_threadsafe(awaited(), scope.loop)
-    scope.watch(future.cancel)
     try:
+        scope.watch(future.cancel)
         return future.result()
     finally:
         scope.watch(None)
+        future.cancel()  # if the call was cancelled just before; one that is done stays done
 
 
 class _AwaitedBlocks:

@@ -347,7 +347,7 @@ class CancelTest(AsyncTestCase):
             await get(sdk, "first")
             second = asyncio.ensure_future(get(sdk, "second"))
             self.assertTrue(await aside(asked.wait, PATIENCE_SECONDS))
-            waiting = asyncio.ensure_future(get(sdk, "never"))
+            waiting = asyncio.ensure_future(sdk.cache.cache_get_async({"key": "never"}))
             await asyncio.sleep(0)
             waiting.cancel()
             await asyncio.wait([waiting])
@@ -356,6 +356,35 @@ class CancelTest(AsyncTestCase):
 
         self.assertEqual(asyncio.run(main()), ["second", "third"])
         self.assertEqual((server.connections, len(server.requests)), (1, 3))
+
+    def test_one_that_is_past_its_exchange_leaves_the_kept_connection_to_the_next(self):
+        decoding, cancelled, go_on = threading.Event(), threading.Event(), threading.Event()
+
+        class Slow(urllib.request.BaseHandler):
+            def http_response(self, request, response):
+                if not decoding.is_set():
+                    decoding.set()
+                    go_on.wait(PATIENCE_SECONDS)
+                return response
+
+        server = self.serve([echo, expect, wait(cancelled), answer(b'{"value":"second"}')])
+        client = AsyncHttpClient(handlers=[Slow()])
+        self.addCleanup(client.close)
+        sdk = self.sdk(server.url, async_client=client)
+
+        async def main():
+            first = asyncio.ensure_future(get(sdk, "first"))
+            self.assertTrue(await aside(decoding.wait, PATIENCE_SECONDS))
+            second = asyncio.ensure_future(get(sdk, "second"))
+            await aside(server.wait_for_requests, 2)
+            first.cancel()
+            await asyncio.wait([first])
+            cancelled.set()
+            self.assertEqual((await second).value, "second")
+            go_on.set()
+
+        asyncio.run(main())
+        self.assertEqual(server.connections, 1)
 
     def assert_cancelled_at_once(self, sdk, reached, call=None):
         """Cancel a call when it got as far as the event `reached` tells, and see that its worker can do another."""
@@ -587,6 +616,20 @@ class CancelTest(AsyncTestCase):
         self.assertTrue(tasks[0].cancelled())
         self.assert_left(server)
 
+    def test_by_dropping_what_was_awaited(self):
+        logging.getLogger("asyncio").setLevel("CRITICAL")  # it complains that nobody takes the error of the call
+        server = self.serve([expect, until_gone])
+        sdk = self.sdk(server.url)
+
+        async def main():
+            coroutine = get(sdk)
+            coroutine.send(None)
+            await aside(server.wait_for_requests, 1)
+            coroutine.close()
+            await aside(self.assert_left, server)
+
+        asyncio.run(main())
+
     def test_by_closing_the_loop_those_that_wait_for_a_worker_are_never_sent(self):
         closed = threading.Event()
         server = self.serve(
@@ -777,6 +820,35 @@ class ForeignClientTest(AsyncTestCase):
         self.assertEqual(client.sent, [b'{"key":"k"}'] * 20)
         self.assertEqual(client.threads, {threading.get_ident()})
 
+    def test_what_it_awaits_is_cancelled_with_the_call(self):
+        class Waits(NativeClient):
+            async def send(self, request, stream=False):
+                try:
+                    sending.set()
+                    await asyncio.Event().wait()
+                finally:
+                    ended.set()
+
+        async def main():
+            call = asyncio.ensure_future(get(sdk))
+            self.assertTrue(await aside(sending.wait, PATIENCE_SECONDS))
+            call.cancel()
+            await asyncio.wait([call])
+            cancelled.set()
+            self.assertTrue(await aside(ended.wait, PATIENCE_SECONDS))
+
+        def late(*arguments):
+            future = schedule(*arguments)
+            cancelled.wait(PATIENCE_SECONDS)
+            return future
+
+        schedule = asyncio.run_coroutine_threadsafe
+        for how in (schedule, late):
+            sending, cancelled, ended = threading.Event(), threading.Event(), threading.Event()
+            sdk = self.sdk("http://native.test", async_client=Waits())
+            with self.subTest(how.__name__), mock.patch("asyncio.run_coroutine_threadsafe", how):
+                asyncio.run(main())
+
     def test_its_uploads_are_read_in_a_worker(self):
         client, readers = NativeClient(), []
 
@@ -861,6 +933,26 @@ class ForkTest(AsyncTestCase):
             self.assertEqual([os.waitpid(child, 0)[1] for child in children], [0] * 4)
         self.assertLess(took.seconds, 2)
         asyncio.run(many("after"))
+
+    def test_a_child_sends_nothing_that_its_parent_has_still_to_send(self):
+        forked = threading.Event()
+        server = self.serve(
+            itertools.chain([expect, wait(forked), answer(b"{}")], itertools.repeat(echo)), repeat(echo)
+        )
+        sdk, keys = self.sdk(server.url, max_workers=1), ["k%d" % number for number in range(5)]
+
+        async def all_of_them():
+            await asyncio.gather(*[get(sdk, key) for key in keys])
+
+        parent = threading.Thread(target=lambda: asyncio.run(all_of_them()), daemon=True)
+        parent.start()
+        server.wait_for_requests(1)
+        child = self.fork(lambda: asyncio.run(get(sdk, "child")))
+        self.assertEqual(os.waitpid(child, 0)[1], 0)
+        forked.set()
+        parent.join(PATIENCE_SECONDS)
+        sent = [request.rpartition(b'"key":"')[2].partition(b'"')[0].decode() for request in server.requests]
+        self.assertEqual(sorted(sent), ["child", *keys])
 
     def test_a_child_may_close_what_its_parent_goes_on_with(self):
         server = self.serve(repeat(echo))

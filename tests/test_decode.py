@@ -210,7 +210,16 @@ class Success(DecodeCase):
         self.assertEqual(decoded(answer(json.dumps({"value": rows}))).value, rows)
 
     def test_may_hold_any_brackets_in_its_texts(self):
-        texts = ["[" * 3000, "{" * 3000, '"' + "[" * 3000, "\\" + "{" * 3000, '\\"[[' * 900, "\\\\[" * 900, '"[{' * 900]
+        texts = [
+            "\\",
+            "[" * 3000,
+            "{" * 3000,
+            '"' + "[" * 3000,
+            "\\" + "{" * 3000,
+            '\\"[[' * 900,
+            "\\\\[" * 900,
+            '"[{' * 900,
+        ]
         value = [texts, {text: [text] for text in texts}, ["]" * 3000, '\\"}' * 900]] * 3
         for document in (json.dumps({"value": value}), json.dumps({"value": value}, ensure_ascii=False)):
             self.assertEqual(decoded(answer(document)).value, value)

@@ -99,6 +99,7 @@ class ChoiceTest(HostsTestCase):
             (".origin.test", "api.origin.test", True),
             (".origin.test", "xorigin.test", False),
             ("*.origin.test", "api.origin.test", True),
+            ("*.ORIGIN.Test", "api.origin.test", True),
             ("*.origin.test", "api.other.test", False),
             ("test", "origin.test", True),
             ("est", "origin.test", False),
@@ -430,6 +431,16 @@ class ConnectTunnelTest(HostsTestCase):
             with self.assertRaises(errors.ProxyError) as caught:
                 sdk.queue.queue_enqueue(type="t", data={})
         self.assertEqual((caught.exception.attempts, bool(caught.exception.maybe_processed)), (1, False))
+
+    def test_a_refusal_is_final_and_a_failure_is_tried_again(self):
+        for status, attempts in (("407 Who", 1), ("403 No", 1), ("502 Oops", 3), ("503 Busy", 3)):
+            proxy = self.serve([expect, answer(status=status)])
+            client = self.client(proxy=proxy.url)
+            with self.subTest(status), SDK("k", server_url="https://origin.test", client=client) as sdk:
+                with mock.patch.object(sdk.sdk_configuration.sync_half, "sleep", lambda *_: True):
+                    with self.assertRaises(errors.ProxyError) as caught:
+                        sdk.queue.queue_enqueue(type="t", data={})
+                self.assertEqual((caught.exception.attempts, len(proxy.requests)), (attempts, attempts))
 
 
 class ForwardProxyTest(HostsTestCase):

@@ -442,6 +442,12 @@ class CapTest(ResponseCase):
                 pass
         self.assertLess(took.seconds, 0.7)
 
+    def test_there_may_be_a_thousand_gzip_members_and_no_more(self):
+        member = gzip.compress(b"x")
+        self.assertEqual(self.ask(answer(member * 1000, "Content-Encoding: gzip")).content, b"x" * 1000)
+        with self.assertRaises(errors.DecodingError):
+            self.ask(answer(member * 1001, "Content-Encoding: gzip"))
+
     def test_neither_do_many_members_with_much_behind_them(self):
         members, much = gzip.compress(b"") * 990, bytes(8 * MEBIBYTE)
         for behind, content in ((much, b""), (gzip.compress(much, 0), much)):
@@ -618,6 +624,16 @@ class CodingTest(ResponseCase):
                     self.assertEqual(self.ask(raw).content, self.body)
                 except errors.DecodingError:
                     pass
+
+    def test_codings_are_undone_from_the_last_two_at_most_as_far_as_they_are_known(self):
+        once = gzip.compress(self.body)
+        for coding, sent, content in (
+            ("x-unknown, gzip", once, self.body),
+            ("gzip, x-unknown", once, once),
+            ("gzip, gzip, gzip", gzip.compress(gzip.compress(once)), once),
+        ):
+            with self.subTest(coding):
+                self.assertEqual(self.ask(answer(sent, "Content-Encoding: " + coding)).content, content)
 
     def test_bytes_behind_the_gzip_body_are_dropped(self):
         for behind in (

@@ -259,6 +259,7 @@ class IdleTest(KeepAliveCase):
     def test_the_server_s_own_limit_is_honoured(self):
         for value, seconds, connections in (
             ("timeout=5", 3, 1),
+            ("timeout=5", 4.5, 2),  # a second less, for the server counts from earlier on
             ("timeout=5", 6, 2),
             ("timeout=5, max=100", 6, 2),
             ("max=100, timeout=5", 6, 2),
@@ -500,6 +501,27 @@ class PoolTest(KeepAliveCase):
             for thread in threads:
                 thread.join()
             self.assertLessEqual(self.pool(client)[1], 2)
+
+    def test_one_that_may_be_kept_is_kept_and_the_oldest_gives_way(self):
+        with ScriptedServer(repeat(mirror)) as one, ScriptedServer(repeat(mirror)) as two:
+            with HttpClient(max_connections=1) as client:
+                for server in (one, one, two, two, one):
+                    post(client, server.url)
+                self.assertEqual((one.connections, two.connections), (2, 1))
+
+    def test_the_one_used_last_is_used_next_so_that_the_others_grow_old(self):
+        both_came = threading.Event()
+        first = [expect, wait(both_came), answer(b"1"), *[mirror] * 9]
+        second = [expect, lambda peer: both_came.set(), answer(b"2"), *[mirror] * 9]
+        with ScriptedServer(first, second) as server:
+            thread = threading.Thread(target=post, args=(self.client, server.url))
+            thread.start()
+            server.wait_for_requests(1)
+            post(self.client, server.url)
+            thread.join()
+            for _ in range(4):
+                post(self.client, server.url)
+            self.assertEqual(sorted(len(peer.requests) for peer in server.peers), [1, 5])
 
     def test_settings_that_cannot_be_are_refused_by_name(self):
         for name in ("max_connections", "max_response_bytes"):

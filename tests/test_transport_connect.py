@@ -491,6 +491,14 @@ class TlsTest(ClientTestCase):
         # Pythons 3.8 and 3.9 set it under OpenSSL 3; then a connection that is cut looks like one that has ended.
         self.assertFalse(context.options & getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0))
 
+    def test_a_system_that_asks_for_more_than_tls_1_2_gets_it(self):
+        context = ssl.create_default_context()
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
+        with mock.patch.object(ssl, "create_default_context", lambda **_: context), ScriptedServer([close]) as server:
+            with self.assertRaises(errors.ConnectError):
+                post(self.client, "https://%s/" % server.netloc)
+        self.assertEqual(context.minimum_version, ssl.TLSVersion.TLSv1_3)
+
     def test_the_tls_context_is_built_once_for_all_threads(self):
         built = []
         build = ssl.create_default_context

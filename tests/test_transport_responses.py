@@ -750,6 +750,22 @@ class ProtocolWordsTest(ResponseCase):
                 self.assertIsInstance(error, errors.SDKError)
 
 
+class EndOfTlsTest(CertificateCase):
+    """A body that ends with its connection is whole if TLS says so: anyone on the way can cut a connection."""
+
+    def ask(self, *ending):
+        with ScriptedServer([expect, b"HTTP/1.1 200 OK\r\n\r\n{", *ending], tls=self.tls) as server:
+            return post(self.trusting(), server.url)
+
+    def test_one_that_ends_with_tls_is_whole(self):
+        self.assertEqual(self.ask(lambda peer: peer.socket.unwrap()).content, b"{")
+
+    def test_one_that_is_cut_is_an_error(self):
+        with self.assertRaises(errors.ReadError) as caught:
+            self.ask()
+        self.assertIs(caught.exception.connection_lost, True)
+
+
 class DrippedTest(CertificateCase):
     """A server that sends a byte or two in each TLS record: as many pieces as there are bytes."""
 

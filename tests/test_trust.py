@@ -352,6 +352,7 @@ class WhereTrustComesFromTest(TrustCase):
             with self.subTest(path[:50]):
                 self.reach(SSL_CERT_FILE=self.authority.path, SSLKEYLOGFILE=path)
                 self.reach(SSL_CERT_DIR=self.authority.hashed_folder(), SSLKEYLOGFILE=path)
+                self.reach(REQUESTS_CA_BUNDLE=self.authority.path, SSLKEYLOGFILE=path)
 
     def test_a_key_log_is_no_excuse_for_a_bad_certificate_file(self):
         log = os.path.join(self.folder, "missing", "keys.log")
@@ -459,6 +460,16 @@ class FullNameTest(TrustCase):
         self.assertTrue(header(tunnel, "Proxy-Authorization"))
         self.assertEqual((header(request, "Proxy-Authorization"), header(request, "Authorization")), ([], []))
         self.assertTrue(request.startswith(b"POST /cache/get HTTP/1.1\r\n"))
+
+    def test_http_1_1_is_what_the_handshake_asks_for(self):
+        chosen = []
+        self.server_side.set_alpn_protocols(["h2", "http/1.1"])
+        note = [expect, lambda peer: chosen.append(peer.socket.selected_alpn_protocol()), FOUND]
+        server = self.serve(note, tls=self.server_side)
+        with mock.patch.dict(os.environ, SSL_CERT_FILE=self.authority.path):
+            with SDK("the-key", server_url="https://host.test:%d" % server.port) as sdk:
+                sdk.cache.cache_get(key="k")
+        self.assertEqual(chosen, ["http/1.1"])
 
     def test_a_certificate_of_another_host_is_refused_all_the_same(self):
         for host in ("other.test.", "wide.test.", "a.b.wide.test.", "xhost.test."):

@@ -3,11 +3,14 @@
 import array
 import asyncio
 import os
+import socket
+import threading
 import urllib.request
 from unittest import mock
 
 from aerostack_lite import SDK, USER_AGENT, AsyncHttpClient, BackoffStrategy, HttpClient, RetryConfig, errors
 from tests.scripted_server import (
+    PATIENCE_SECONDS,
     LoopbackTestCase,
     ScriptedServer,
     answer,
@@ -623,6 +626,29 @@ class FramingTest(LoopbackTestCase):
                         self.assertEqual(post(client, server.url, content, timeout=1.0).status_code, 413)
                         self.assertEqual(post(client, server.url).content, b"2")
                         self.assertEqual(server.connections, 2)
+
+    def test_an_answer_that_comes_between_two_blocks_is_seen_before_the_next_is_sent(self):
+        answered, sent = threading.Event(), []
+
+        def blocks():
+            for number in range(1000):
+                sent.append(number)
+                yield b"x"
+                answered.wait(PATIENCE_SECONDS)
+
+        refuse = answer(b"no", status="413 Content Too Large")
+        script = [lambda peer: peer.read_through(b"\r\n\r\n"), refuse, lambda peer: answered.set(), hang]
+        with ScriptedServer(script) as server, HttpClient() as client:
+            self.assertEqual(post(client, server.url, blocks()).status_code, 413)
+        self.assertLess(len(sent), 10)
+
+    def test_a_server_that_leaves_while_a_large_body_goes_out_is_seen_to_leave(self):
+        for content in (bytes(16 << 20), [bytes(1 << 20)] * 16):
+            leave = [lambda peer: peer.read(10), lambda peer: peer.socket.shutdown(socket.SHUT_WR), hang]
+            with self.subTest(type(content).__name__), ScriptedServer(leave) as server, HttpClient() as client:
+                with self.assertRaises(errors.RemoteProtocolError) as caught:
+                    post(client, server.url, content, timeout=1.0)
+                self.assertIs(caught.exception.connection_lost, True)
 
     def test_a_server_that_babbles_during_an_upload_is_an_error_long_before_its_end(self):
         sent = []

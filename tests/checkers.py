@@ -23,7 +23,8 @@ class CheckersCase(unittest.TestCase):
         return run.stdout.decode()
 
     def mypy(self, folder, *arguments):
-        strict = ("--strict", "--no-pretty", "--no-error-summary", "--cache-dir", os.devnull)
+        cache = os.environ.get("MYPY_CACHE_DIR", os.devnull)
+        strict = ("--strict", "--no-pretty", "--no-error-summary", "--cache-dir", cache)
         output = self.run_checker("mypy", folder, *strict, *arguments)
         revealed, refused = {}, {}
         for file, line, kind, words in re.findall(r"^(.+?):(\d+): (\w+): (.*)$", output, re.M):

@@ -84,7 +84,7 @@ class Text(io.TextIOWrapper):
 
 def program():
     """The line that starts the command as a program of its own."""
-    return [sys.executable, "-W", "error", "-X", "dev", "-c", PROGRAM % installed_command().__name__]
+    return [sys.executable, "-W", "error", "-c", PROGRAM % installed_command().__name__]
 
 
 class CommandLineCase(LoopbackTestCase):

@@ -983,7 +983,7 @@ class WhatEndsASleep(RetryTestCase):
 class ManyRetriedCalls(RetryTestCase):
     @unittest.skipIf(open_descriptors() is None, "this platform does not tell its descriptors")
     def test_leave_descriptors_flat(self):
-        calls = 150
+        calls = 100
         for mode in MODES:
             faults = [
                 [expect, busy(), expect, GOOD],

@@ -13,7 +13,7 @@ try:
 except ImportError:
     st = None
 
-EXAMPLES = int(os.environ.get("AEROSTACK_FUZZ_EXAMPLES", "300"))
+EXAMPLES = int(os.environ.get("AEROSTACK_FUZZ_EXAMPLES", "150"))
 TIMEOUT = 0.5
 
 SEEDS = (

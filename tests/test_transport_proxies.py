@@ -91,6 +91,7 @@ class ChoiceTest(HostsTestCase):
         port = self.origin.port
         for names, host, direct in (
             ("*", "origin.test", True),
+            ("other.test, *", "origin.test", True),
             ("origin.test", "origin.test", True),
             ("ORIGIN.Test", "origin.test", True),
             ("origin.test", "api.origin.test", True),

@@ -45,7 +45,6 @@ from __future__ import annotations
 
 import codecs
 import collections
-import copyreg
 import errno
 import functools
 import io
@@ -1130,12 +1129,20 @@ class AerostackError(Exception):
         return self.message
 
     def __reduce__(self) -> Any:
-        state = dict(vars(self), args=self.args)
+        state = dict(vars(self))
         state.pop("request", None)  # whose headers hold the key
         raw: Any = state.get("raw_response")
         if not isinstance(raw, (Response, type(None))):  # httpx's has its request
             state["raw_response"] = Response(raw.status_code, Headers(raw.headers.items()), _content(raw))
-        return copyreg.__newobj__, (type(self),), state  # type: ignore[attr-defined]  # without its constructor
+        return _unpickled_error, (type(self), self.args, state)
+
+
+def _unpickled_error(kind: Any, args: Tuple[Any, ...], state: Dict[str, Any]) -> Any:
+    """An error without its constructor, which asks for more than a pickle keeps."""
+    error = kind.__new__(kind)
+    error.args = args  # which OSErrors with a constructor of their own lose (bpo-26579)
+    error.__dict__.update(state)
+    return error
 
 
 class errors:

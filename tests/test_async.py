@@ -616,6 +616,23 @@ class CancelTest(AsyncTestCase):
         self.assertTrue(tasks[0].cancelled())
         self.assert_left(server)
 
+    def test_of_one_request_that_is_sent_again_and_again_only_the_send_that_is_cancelled(self):
+        go_on = threading.Event()
+        server = self.serve([expect, wait(go_on), answer(b"0"), expect, until_gone], [expect, answer(b"2")])
+
+        async def main():
+            async with AsyncHttpClient(max_workers=1) as client:
+                request = client.build_request("POST", server.url, content=b"{}", timeout=PATIENCE_SECONDS)
+                sends = [asyncio.ensure_future(client.send(request)) for _ in range(3)]
+                await aside(server.wait_for_requests, 1)
+                go_on.set()
+                await sends[0]
+                await aside(server.wait_for_requests, 2)
+                sends[1].cancel()
+                self.assertEqual((await asyncio.wait_for(sends[2], AT_ONCE)).content, b"2")
+
+        asyncio.run(main())
+
     def test_by_dropping_what_was_awaited(self):
         logging.getLogger("asyncio").setLevel("CRITICAL")  # it complains that nobody takes the error of the call
         server = self.serve([expect, until_gone])

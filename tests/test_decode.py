@@ -393,7 +393,7 @@ class NotTheJsonOfTheApi(DecodeCase):
     def test_never_quotes_a_value(self):
         error = self.error(
             errors.ResponseValidationError,
-            answer('{"token":["sesame"],"user":"sesame"}'),
+            answer('{"token":["sesame"],"user":"sesame","expiresAt":"sesame"}'),
             "auth_signin",
             "authentication",
         )

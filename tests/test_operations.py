@@ -500,10 +500,15 @@ class ABadRequest(RecordingCase):
         self.assertIn("4 validation errors for queue_enqueue", str(error))
 
     def test_never_quotes_a_value(self):
-        error = self.refused(
-            "auth_signin", "authentication", {"email": "a@b.c", "password": ["sesame"], "pasword": "sesame"}
-        )
-        self.assertNotIn("sesame", str(error) + repr(error) + str(error.errors()))
+        for operation, service, request in (
+            ("auth_signin", "authentication", {"email": "a@b.c", "password": ["sesame"], "pasword": "sesame"}),
+            ("cache_set", "cache", {"key": "k", "value": 1, "ttl": "sesame"}),
+            ("ai_chat", "ai", {"messages": [{"role": "user", "content": b"sesame\xff"}], "temperature": "sesame"}),
+            ("db_query", "database", {"sql": "s", "params": "sesame"}),
+            ("storage_upload", "storage", {"key": "k", "file": "sesame"}),
+        ):
+            error = self.refused(operation, service, request)
+            self.assertNotIn("sesame", str(error) + repr(error) + str(error.errors()))
 
     def test_is_also_one_that_is_no_mapping(self):
         for wrong in (

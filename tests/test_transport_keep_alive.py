@@ -1,6 +1,7 @@
 """Keep-alive: every call gets its own answer, from a connection that deserves trust."""
 
 import importlib.util
+import itertools
 import json
 import os
 import socket
@@ -72,6 +73,12 @@ class InterruptedTest(KeepAliveCase):
 
     def test_by_another_call_wherever_it_comes_in_between_both_are_answered(self):
         """A signal's handler may make a call, too: here, before each line of the module that a call comes to."""
+        closing = ["Connection: close"]
+        for endings in ([[]], [[], closing], [closing, []]):  # so that it also takes the very one, for good
+            with self.subTest(endings):
+                self.check_another_call_in_between(itertools.cycle(endings))
+
+    def check_another_call_in_between(self, endings):
         module, visited, answered, done = aerostack_lite.__file__, set(), [], []
 
         def trace(frame, event, argument):
@@ -91,7 +98,11 @@ class InterruptedTest(KeepAliveCase):
             sys.settrace(None)
             done.append(post(self.client, server.url, b'"last"').json())
 
-        with ScriptedServer(repeat(mirror)) as server:
+        def respond(peer):
+            content = peer.read_request().partition(b"\r\n\r\n")[2]
+            peer.send(answer(content, *(next(endings) if content == b'"inner"' else ())))
+
+        with ScriptedServer(repeat(respond)) as server:
             thread = threading.Thread(target=work, daemon=True)
             thread.start()
             thread.join(PATIENCE_SECONDS)
@@ -159,6 +170,7 @@ class ReuseTest(KeepAliveCase):
                 self.assertTrue(server.peers[0].silent.wait(5))
                 self.assertEqual(post(client, server.url).content, b"2")
                 self.assertEqual((len(server.requests), server.connections), (2, 2))
+                self.assertEqual(self.pool(client), (0, 1))
 
     def test_an_idle_connection_with_unread_bytes_is_dropped(self):
         for surprise in (
@@ -279,10 +291,10 @@ class IdleTest(KeepAliveCase):
         with ScriptedServer(
             [expect, answer(b"1", "Keep-Alive: timeout=5"), expect, answer(b"2"), expect, answer(b"3")]
         ) as server:
-            for _ in range(3):
+            for seconds in (2, 20, 0):
                 post(self.client, server.url)
-                self.steady += 2
-                self.wall += 2
+                self.steady += seconds
+                self.wall += seconds
             self.assertEqual(server.connections, 1)
 
 

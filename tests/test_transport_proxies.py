@@ -105,6 +105,7 @@ class ChoiceTest(HostsTestCase):
             ("test", "origin.test", True),
             ("est", "origin.test", False),
             ("origin.test.", "origin.test", True),
+            ("origin.test", "origin.test.", True),
             ("other.test", "origin.test", False),
             (" other.test , origin.test ", "origin.test", True),
             ("origin.test:%d" % port, "origin.test", True),

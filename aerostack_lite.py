@@ -86,10 +86,10 @@ OPENAPI_DOC_VERSION = "1.0.0"  # of the API description that the nine operations
 SPEAKEASY_GENERATOR_VERSION = ""  # the official SDK is generated; this file is written by hand
 
 _DEFAULT_TIMEOUT_MS = 60_000  # one attempt, from the name's look-up to the last byte
-_IDLE_TIMEOUT_MS = 60_000  # uploads instead: without a byte moving
+_IDLE_TIMEOUT_MS = 60_000  # an upload's, without a byte moving
 _DEFAULT_ATTEMPTS = 3  # by default a failed call is repeated twice
 _MAX_CONNECTIONS = 100  # kept open, per client; more may be open at a time
-_MAX_IDLE_SECONDS = 30  # AWS load balancers close an idle connection after 60 s
+_MAX_IDLE_SECONDS = 30  # half of what AWS load balancers allow
 _MAX_RESPONSE_BYTES = 64 * 1024 * 1024  # after decompression
 _MAX_HEAD_BYTES = 64 * 1024  # status line and headers, or the trailers after a chunked body
 _MAX_LINE_BYTES = 8 * 1024  # a chunk's size with its extensions, or one trailer
@@ -405,7 +405,7 @@ class BaseModel:
                     name = given
                     value = unknown.pop(given)
             try:
-                self.__dict__[field.name] = field.value(value)
+                self.__dict__[field.name] = field.converted(value)
             except errors.ValidationError as error:
                 problems += error.within(name)
         if self._unknown_fields == "refused":
@@ -680,7 +680,10 @@ def _operation(
 
         @functools.wraps(method)
         def call(self: _Service, request: Any = None, retries: Retries = UNSET, **fields: Any) -> Any:
-            return _perform(self, operation, request, retries, fields)
+            try:
+                return _perform(self, operation, request, retries, fields)
+            finally:
+                del request  # a password in it would show in a traceback's locals
 
         if call.__doc__:  # none under -OO
             call.__doc__ = "%s Sends `%s`; raises `errors.AerostackError`." % (call.__doc__.rstrip(), route)
@@ -689,19 +692,22 @@ def _operation(
     return declare
 
 
-def _twin(operation: Method[Q, P, R]) -> Method[Q, P, Coroutine[object, object, R]]:
+def _twin(method: Method[Q, P, R]) -> Method[Q, P, Coroutine[object, object, R]]:
     """The `_async` twin of an operation: the same call, in a worker thread, awaited."""
-    plain: Any = operation
+    plain: Any = method
 
     @functools.wraps(plain)
     async def twin(self: _Service, *args: Any, **fields: Any) -> Any:
         scope = _CancelScope(_running_loop())
         service = type(self)(self.sdk_configuration, scope)
         workers = self.sdk_configuration.async_half.workers
+        positional = list(args)
+        del args
         try:
-            return await workers.run(lambda: plain(service, *args, **fields), scope)
+            return await workers.run(lambda: plain(service, *positional, **fields), scope)
         finally:
-            fields.clear()  # a password in it would show in a traceback's locals
+            positional.clear()  # a password in it would show in a traceback's locals
+            fields.clear()
 
     twin.__name__ += "_async"
     twin.__qualname__ += "_async"
@@ -846,9 +852,9 @@ class Storage(_Service):
 class Headers(MutableMapping):  # type: ignore[type-arg]
     """HTTP headers by lower-case name; any case finds them; a repeated one reads as its values joined by ", "."""
 
-    def __init__(self, pairs: Iterable[Tuple[str, str]] = ()) -> None:
-        lowered = [(name.lower(), value) for name, value in pairs]
-        self._values = dict(lowered)
+    def __init__(self, pairs: Union[Mapping[str, str], Iterable[Tuple[str, str]]] = ()) -> None:
+        lowered = [(name.lower(), value) for name, value in (pairs.items() if isinstance(pairs, Mapping) else pairs)]
+        self._values: Dict[str, str] = dict(lowered)
         self._repeated: Dict[str, List[str]] = {}
         if len(self._values) < len(lowered):
             for name, value in lowered:
@@ -1032,7 +1038,7 @@ class HttpClient:
         if authorization:
             every["authorization"] = authorization
         every.update((headers if isinstance(headers, Headers) else _checked_headers(headers, "headers")).items())
-        return Request(method, target, Headers(every.items()), _as_body(content), _seconds("timeout", timeout))
+        return Request(method, target, Headers(every), _as_body(content), _seconds("timeout", timeout))
 
     def send(self, request: Request, *, stream: bool = False, **_: Any) -> Response:
         """Send a request and read its response whole. Redirects are followed within one origin, as 307 and 308 only.
@@ -1319,7 +1325,7 @@ class errors:
 
 
 # ======================================================================================================================
-# Below this line is how it works; nothing of it is for callers, but the official names at its end.
+# Below this line is how it works. Callers need nothing of it but the official names at its end.
 # ======================================================================================================================
 
 # ---- Encode: arguments -> checked values -----------------------------------------------------------------------------
@@ -1347,7 +1353,7 @@ class _Field:
         self.nullable = "Optional" in annotation
         self.convert = _converter(annotation, model.__module__ == __name__)
 
-    def value(self, given: Any) -> Any:
+    def converted(self, given: Any) -> Any:
         if given is UNSET:
             if self.default is _REQUIRED:
                 raise errors.ValidationError("", [((), "missing", "Field required")])
@@ -1595,7 +1601,7 @@ class _Url:
             text,
         )
         if not match or not 0 < int(match.group(3) or 1) < 65536:
-            words = "must be http:// or https://, a host in ASCII (others in their xn-- form), and a port that can be,"
+            words = "must be http:// or https://, a host in ASCII (others in their xn-- form), and a port up to 65535,"
             raise errors.UnsupportedProtocol(words + " without control characters")
         scheme, host, port, target = match.groups("")
         self.scheme = scheme.lower()
@@ -1639,7 +1645,9 @@ def _check_server_url(server_url: Any) -> str:
 
 def _shown_url(url: object) -> str:
     """A URL without its credentials, however malformed it is."""
-    return re.sub(r"(?s)^([a-zA-Z][a-zA-Z0-9+.-]*:/*)?.*@", r"\1***@", str(url))
+    credentials, at, rest = str(url).rpartition("@")
+    scheme = re.match("([a-zA-Z][a-zA-Z0-9+.-]*:/*)?", credentials)
+    return (scheme.group() if scheme else "") + at.replace("@", "***@") + rest
 
 
 # ---- Encode: model -> body -------------------------------------------------------------------------------------------
@@ -1655,6 +1663,7 @@ class _Call:
     maybe_processed = False
     cannot_be_read_again = False
     content: Union[bytes, _Upload]
+    request: Any = None  # as the client has built it
 
     def __init__(
         self, service: _Service, operation: Operation, request: object, retries: Retries, options: Dict[str, Any]
@@ -1690,8 +1699,14 @@ class _Call:
             "x-request-id": self.request_id,
             **http_headers,
         }
-        self.headers = Headers(headers.items())
-        self.secrets = [secret for secret in (security.api_key_auth, getattr(model, "password", None)) if secret]
+        self.headers = Headers(headers)
+        self.password: Optional[str] = getattr(model, "password", None)
+
+    @property
+    def secrets(self) -> List[str]:
+        """What nobody may see: a password, and the values of all headers but those known to be harmless."""
+        headers = [*self.headers.items(), *(self.request.headers.items() if isinstance(self.request, Request) else ())]
+        return list(filter(None, [self.password, *(value for name, value in headers if name not in _SHOWN_HEADERS)]))
 
 
 def _new_request_id() -> str:
@@ -1890,11 +1905,12 @@ def _pieces(reader: Any, rewinds: bool) -> Iterator[Any]:
     if rewinds:
         reader.seek(0)
     piece = None
-    while piece != b"":
+    while piece is None or len(piece):
         try:
             piece = reader.read(_BLOCK_BYTES)
-        except TypeError:
-            piece = reader.read()  # of a class whose read() takes no size
+        except TypeError:  # of a class whose read() takes no size, and gives all at once
+            yield reader.read()
+            return
         yield piece
 
 
@@ -1960,15 +1976,16 @@ def _perform(service: _Service, operation: Operation, request: object, retries: 
         raise error.with_traceback(None)  # noqa: B904  # the frames below hold keys and bodies; the cause stays
     finally:
         fields.clear()
+        del request
 
 
 def _attempts(call: _Call) -> Any:
     """Attempts, until there is a response to decode or an error to raise."""
     call.started_at = call.half.monotonic()
     client = call.half.client
-    request = _built_request(call, client)
+    call.request = _built_request(call, client)
     while True:
-        outcome = _attempt(call, client, request)
+        outcome = _attempt(call, client)
         delay = _next_delay(call, outcome)
         _log_outcome(call, outcome, delay)
         if delay is None or not call.half.sleep(call.scope, delay):
@@ -1998,21 +2015,21 @@ def _built_request(call: _Call, client: Any) -> Any:
     )
 
 
-def _attempt(call: _Call, client: Any, request: Any) -> Any:
+def _attempt(call: _Call, client: Any) -> Any:
     """A response, or the error that came instead of one."""
     call.attempts += 1
     _log_request(call)
     call.attempt_started_at = call.half.monotonic()
     call.is_own_error = True
     try:
-        response = call.half.send(call.scope, client, request)
+        response = call.half.send(call.scope, client, call.request)
         if response is None:
             raise errors.NoResponseError()
     except Exception as error:
         if isinstance(error, (errors.ClosedError, errors.ValidationError)) and error.request_id is None:
             call.attempts -= 1  # it never began
             raise
-        call.is_own_error = _is_about(request, error)
+        call.is_own_error = _is_about(call.request, error)
         never_sent = call.is_own_error and getattr(error, "never_sent", _error_kind(error).never_sent)
         call.maybe_processed |= not never_sent
         return error
@@ -2045,7 +2062,8 @@ def _retry_policy(config: Any, idempotent: bool) -> Optional[_Policy]:
     """None means one attempt, as does any strategy but "backoff"."""
     if config is UNSET:
         return _IDEMPOTENT_POLICY if idempotent else _DEFAULT_POLICY
-    if getattr(config, "strategy", None) != "backoff":
+    _require(config is None or hasattr(config, "strategy"), "retry_config", "must be a RetryConfig, or None")
+    if config is None or config.strategy != "backoff":
         return None
     for name in ("initial_interval", "max_interval", "exponent", "max_elapsed_time"):
         value = getattr(config.backoff, name, None)
@@ -2062,7 +2080,7 @@ def _trouble(outcome: Any) -> Any:
     kind = _error_kind(outcome)
     if getattr(outcome, "permanent", kind.permanent):
         return "permanent"
-    if issubclass(kind, errors.TimeoutException):
+    if issubclass(kind, errors.TimeoutException):  # even one that sent nothing is not repeated by default
         return "timeout"
     if getattr(outcome, "never_sent", kind.never_sent):
         return "unsent"
@@ -2117,9 +2135,11 @@ def _retry_after_seconds(outcome: Any, wall_seconds: float) -> Optional[float]:
 
 def _annotate(error: AerostackError, call: _Call) -> None:
     """Tell an error what is known about the call, and take the call's secrets out of it."""
+    error.maybe_processed |= call.maybe_processed
+    if error.request_id is not None:  # it is another call's, made by a hook of this one
+        return
     error.request_id = call.request_id
     error.attempts = call.attempts
-    error.maybe_processed = call.maybe_processed
     error.retry_after = _retry_after_seconds(error, call.half.wall())
     if isinstance(error, errors.RequestError) and error.connection_lost and call.maybe_processed:
         error.message += "; the request may have been processed"
@@ -2233,7 +2253,10 @@ class _CancelScope:
         """Wait; the only place that does so without waiting for something."""
         gate = threading.Lock()  # an Event's inner lock would hang a signal handler that closes the SDK
         gate.acquire()
-        self.watch(gate.release)
+        with self.lock:
+            if self.cancelled:
+                return
+            self.end_wait = gate.release
         gate.acquire(timeout=seconds)
         self.watch(None)
 
@@ -2351,7 +2374,7 @@ class _Pool(urllib.request.BaseHandler):
     def give_back(self, connection: _Connection, reusable: bool) -> None:
         """Keep a connection that may be used again, at the cost of the oldest if there are too many; else close it."""
         surplus: Optional[_Connection] = connection
-        if connection.generation == self.generation:
+        if not connection.wire.is_inherited():
             connection.idle_since = (time.monotonic(), time.time())
             with self.lock:
                 self.active -= 1
@@ -2491,11 +2514,10 @@ class _Connection:
     def __init__(self, url: _Url, pool: _Pool) -> None:
         self.url = url
         self.pool = pool
-        self.generation = pool.generation
         self.exchanges = 0
         self.idle_since = (0.0, 0.0)
         self.proxy: Optional[_Proxy] = None
-        self.wire = _Wire(url)
+        self.wire = _Wire(url, pool)
         self.reader = _Reader(self.wire)
 
     def leads_to(self, url: _Url) -> bool:
@@ -2670,11 +2692,17 @@ def _trust_hint(reason: str, wire: _Wire) -> str:
 class _Wire:
     """A non-blocking socket whose every wait is under a cancel scope."""
 
-    def __init__(self, url: _Url) -> None:
+    def __init__(self, url: _Url, pool: _Pool) -> None:
         self.url = url
+        self.pool = pool
+        self.generation = pool.generation
         self.sock: Any = None
         self.scope: Any = None
         self.wanted: Optional[int] = None  # what the latest attempt has to wait for
+
+    def is_inherited(self) -> bool:
+        """Whether the socket is of a process that this one was forked from."""
+        return self.generation != self.pool.generation
 
     def watch(self) -> None:
         self.scope.watch(functools.partial(_shut, self.sock))
@@ -2724,6 +2752,8 @@ class _Wire:
 
     def attempt(self, method: Any, arguments: Tuple[Any, ...], phase: _Phase, events: int = _READABLE) -> Any:
         """What a method of the socket's returns; None if it would have to wait, until the socket is as `wanted`."""
+        if self.is_inherited():
+            raise errors.LocalProtocolError("the process was forked within the call, whose connection is the parent's")
         self.scope.left(phase.timeout, phase.doing)
         self.wanted = None
         try:
@@ -3210,8 +3240,8 @@ _SHOWN_HEADERS = frozenset(
     + ["retry-after", "server", "transfer-encoding", "user-agent", "x-request-id"]
 )
 _SECRET_MEMBER = re.compile(
-    r'(?i)("[^"\\]{0,40}(?:passw|secret|token|api_?key|authoriz|cookie)[^"\\]{0,40}"\s*:\s*)'
-    r'"[^"\\]*(?:\\.[^"\\]*)*"?'
+    r'(?i)("[^"\\]{0,40}(?:passw|secret|token|api_?key|authoriz|cookie)[^"\\]{0,40}\\{0,3}"\s*:\s*)'
+    r'\\{0,3}"[^"\\]*(?:\\.[^"\\]*)*"?'  # of JSON within a string, all that is left of the string
 )
 
 
@@ -3327,19 +3357,27 @@ class _Workers:
         future = loop.create_future()
         context = contextvars.copy_context()
 
+        def settle(value: Any, failure: Optional[BaseException]) -> None:
+            if isinstance(failure, StopIteration):
+                failure = RuntimeError("StopIteration in a call")  # which no future takes
+            if failure is None and not future.done():
+                future.set_result(value)
+            elif not future.done():
+                future.set_exception(failure)
+                future.exception()  # or asyncio would complain of one whose wait was dropped
+
         def job() -> None:
-            settle = future.set_result
-            outcome: Any = None
+            value: Any = None
+            failure: Optional[BaseException] = None
             try:
                 if not ((scope and scope.cancelled) or loop.is_closed()):
-                    outcome = context.run(function)
-            except BaseException as error:  # no future takes a StopIteration
-                settle = future.set_exception
-                outcome = RuntimeError("StopIteration in a call") if isinstance(error, StopIteration) else error
+                    value = context.run(function)
+            except BaseException as error:
+                failure = error
             with self.lock:
                 self.unfinished -= 1
             try:
-                loop.call_soon_threadsafe(lambda: future.done() or settle(outcome))
+                loop.call_soon_threadsafe(settle, value, failure)
             except RuntimeError:  # the loop is closed: nobody waits any more
                 pass
 
@@ -3398,6 +3436,8 @@ def _on_loop(scope: _CancelScope, function: Callable[[], Any]) -> Any:
     import asyncio
 
     async def awaited() -> Any:
+        if scope.cancelled:  # before this began
+            raise errors.ReadError("the call was cancelled")
         return await function()
 
     future = asyncio.run_coroutine_threadsafe(awaited(), scope.loop)

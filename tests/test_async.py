@@ -866,6 +866,32 @@ class ForeignClientTest(AsyncTestCase):
             with self.subTest(how.__name__), mock.patch("asyncio.run_coroutine_threadsafe", how):
                 asyncio.run(main())
 
+    def test_what_is_cancelled_before_it_is_sent_is_never_sent(self):
+        class Slow:
+            __dataclass_fields__ = ("x",)
+
+            @property
+            def x(self):
+                encoding.set()
+                go_on.wait(PATIENCE_SECONDS)
+                return 1
+
+        async def main():
+            call = asyncio.ensure_future(sdk.queue.queue_enqueue_async(type="mail", data={"a": Slow()}))
+            self.assertTrue(await aside(encoding.wait, PATIENCE_SECONDS))
+            call.cancel()
+            await asyncio.wait([call])
+            go_on.set()
+            await sdk.aclose()
+            for thread in [thread for thread in threading.enumerate() if thread.name == "aerostack"]:
+                await aside(thread.join, PATIENCE_SECONDS)
+            await asyncio.sleep(0)
+
+        encoding, go_on, client = threading.Event(), threading.Event(), NativeClient()
+        sdk = self.sdk("http://native.test", async_client=client)
+        asyncio.run(main())
+        self.assertEqual(client.sent, [])
+
     def test_its_uploads_are_read_in_a_worker(self):
         client, readers = NativeClient(), []
 

@@ -286,6 +286,9 @@ def random_text(dice):
 
 
 class HeadersByName(unittest.TestCase):
+    def test_a_mapping_is_taken_as_pairs_are(self):
+        self.assertEqual(dict(Headers({"Ab": "value", "te": "gzip"})), {"ab": "value", "te": "gzip"})
+
     def test_any_case_finds_changes_and_removes(self):
         headers = Headers([("X-One", "1"), ("x-one", "2"), ("X-Two", "3")])
         self.assertEqual(

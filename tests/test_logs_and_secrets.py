@@ -10,6 +10,7 @@ import base64
 import contextlib
 import copy
 import errno
+import functools
 import gc
 import io
 import itertools
@@ -212,6 +213,40 @@ class SecretsTest(LogCase):
                 self.assertIn(SECRETS["key"].encode(), server.requests[0])
                 self.assertEqual(len(self.log.records) % 4, 0)
                 self.assert_nothing_leaks(shown)
+
+    def test_a_header_s_that_the_server_repeats(self):
+        for name in ("X-Aerostack-Key", "Authorization", "X-Signature"):
+            for where in ("http_headers", "HttpClient"):
+                echo = answer(b"<p>who is %s?" % SECRETS["header"].encode(), status="500 No")
+                with self.subTest(name, where=where), ScriptedServer([expect, echo]) as server:
+                    of_client = {name: SECRETS["header"]} if where == "HttpClient" and name != "X-Aerostack-Key" else {}
+                    client = self.enterContext(HttpClient(headers=of_client))
+                    sdk = SDK(SECRETS["key"], server_url=server.url, client=client, retry_config=None)
+                    given = {} if of_client else {name: SECRETS["header"]}
+                    call = functools.partial(sdk.queue.queue_enqueue, type="t", data={}, http_headers=given)
+                    self.assert_nothing_leaks(self.shown_by(call))
+
+    def test_one_in_json_within_a_text_is_not_logged(self):
+        value = json.dumps({"token": SECRETS["token"], "n": json.dumps({"secret": SECRETS["token"]})})
+        with ScriptedServer([expect, json_answer(GOOD)]) as server:
+            SDK(SECRETS["key"], server_url=server.url).cache.cache_set(key="k", value=value)
+        self.assertEqual(len(self.log.lines), 2)
+        self.assert_nothing_leaks(Shown())
+
+    def test_a_password_given_in_a_dict_is_in_no_frame(self):
+        def given(sdk, style):
+            model = models.AuthSigninRequestBody(email="a", password=SECRETS["password"])
+            return {"dict": model.model_dump(), "model": model}[style]
+
+        for style in ("dict", "model"):
+            for suffix in ("", "_async"):
+                with self.subTest(style + suffix), ScriptedServer([expect, answer(b"{}", status="401 No")]) as server:
+                    sdk = SDK(SECRETS["key"], server_url=server.url)
+                    method = getattr(sdk.authentication, "auth_signin" + suffix)
+                    if suffix:
+                        self.assert_nothing_leaks(self.shown_by(lambda: asyncio.run(method(given(sdk, style)))))
+                    else:
+                        self.assert_nothing_leaks(self.shown_by(lambda: method(given(sdk, style))))
 
     def test_no_operation_shows_one_whatever_the_server_does(self):
         redirect = "Location: http://user:%s@other.test/?token=%s" % (SECRETS["url"], SECRETS["token"])

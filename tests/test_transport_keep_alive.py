@@ -593,7 +593,7 @@ class ForkTest(KeepAliveCase):
                 timeout=60,
                 capture_output=True,
             )
-        self.assertEqual((run.returncode, run.stderr), (0, b""), run.stdout)
+        self.assertEqual((run.returncode, run.stderr), (0, b""), run.stderr.decode() + repr(run.stdout))
         return took.seconds
 
     def test_children_share_no_connection_with_their_parent(self):
@@ -664,6 +664,25 @@ class ForkTest(KeepAliveCase):
         )
         with ScriptedServer(repeat(expect, numbered(1))) as server:
             self.run_program(server, program, "-W", "ignore", "-X", "dev")
+
+    def test_a_child_born_within_an_upload_leaves_its_parent_s_connection_alone(self):
+        program = (
+            "import os, sys\n"
+            "from aerostack_lite import SDK, errors\n"
+            "children = []\n"
+            "def progress(sent, total):\n"
+            "    if sent and not children: children.append(os.fork())\n"
+            "sdk = SDK('key', server_url=sys.argv[1], timeout_ms=5000, retry_config=None)\n"
+            "outcome = None\n"
+            "try: sdk.storage.storage_upload(key='k', file=b'x' * 600000, progress=progress)\n"
+            "except errors.LocalProtocolError as error: outcome = error\n"
+            "if children[0] == 0: os._exit(0 if 'forked' in str(outcome) else 1)\n"
+            "assert os.waitpid(children[0], 0)[1] == 0 and outcome is None, outcome\n"
+            "sdk.close()\n"
+        )
+        with ScriptedServer([expect, answer(b'{"url":"u"}', "Content-Type: application/json")]) as server:
+            self.run_program(server, program, "-W", "ignore")
+            self.assertEqual(server.connections, 1)
 
     def test_threads_of_a_child_that_call_at_once_each_get_their_own_answer(self):
         program = (

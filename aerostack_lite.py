@@ -853,7 +853,8 @@ class Headers(MutableMapping):  # type: ignore[type-arg]
     """HTTP headers by lower-case name; any case finds them; a repeated one reads as its values joined by ", "."""
 
     def __init__(self, pairs: Union[Mapping[str, str], Iterable[Tuple[str, str]]] = ()) -> None:
-        lowered = [(name.lower(), value) for name, value in (pairs.items() if isinstance(pairs, Mapping) else pairs)]
+        given: Any = pairs.items() if isinstance(pairs, Mapping) else pairs
+        lowered = [(name.lower(), value) for name, value in given]
         self._values: Dict[str, str] = dict(lowered)
         self._repeated: Dict[str, List[str]] = {}
         if len(self._values) < len(lowered):
@@ -3543,9 +3544,9 @@ def _argument_parser(operation: Optional[Operation]) -> Any:
     about = "operations, each with an example:\n" + _EXAMPLES
     if operation is not None:
         fields = [field.name + "  (optional)" * (field.default is None) for field in operation.request_type._fields()]
-        example = next(line for line in _EXAMPLES.splitlines() if line.split()[0] == operation.name)
+        examples = {line.split()[0]: line for line in _EXAMPLES.splitlines()}
         about = "%s\n\nfields:\n  %s\n\n" % (operation.summary, "\n  ".join(fields))
-        about += "example:\n  %(prog)s" + example[1:]
+        about += "example:\n  %(prog)s " + examples.get(operation.name, operation.name).strip()
     parser = argparse.ArgumentParser(
         usage="%(prog)s [OPTION ...] OPERATION [name=value ...]",
         description=about,

@@ -1706,8 +1706,11 @@ class _Call:
     @property
     def secrets(self) -> List[str]:
         """What nobody may see: a password, and the values of all headers but those known to be harmless."""
-        headers = [*self.headers.items(), *(self.request.headers.items() if isinstance(self.request, Request) else ())]
-        return list(filter(None, [self.password, *(value for name, value in headers if name not in _SHOWN_HEADERS)]))
+        headers = dict(self.headers)
+        if isinstance(self.request, Request):
+            headers.update(self.request.headers)  # with the client's own
+        hidden = [value for name, value in headers.items() if name not in _SHOWN_HEADERS]
+        return [secret for secret in (*hidden, self.password) if secret]
 
 
 def _new_request_id() -> str:
@@ -3546,7 +3549,7 @@ def _argument_parser(operation: Optional[Operation]) -> Any:
         fields = [field.name + "  (optional)" * (field.default is None) for field in operation.request_type._fields()]
         examples = {line.split()[0]: line for line in _EXAMPLES.splitlines()}
         about = "%s\n\nfields:\n  %s\n\n" % (operation.summary, "\n  ".join(fields))
-        about += "example:\n  %(prog)s " + examples.get(operation.name, operation.name).strip()
+        about += "example:\n  %(prog)s " + examples.get(operation.name, "").strip()
     parser = argparse.ArgumentParser(
         usage="%(prog)s [OPTION ...] OPERATION [name=value ...]",
         description=about,

@@ -1394,7 +1394,8 @@ def _to_model(model: Type[M], value: Any) -> M:
     if isinstance(value, model):  # it may have changed since it was made
         value = {**value.model_extra, **value._values()}
     if not isinstance(value, Mapping):
-        hint = "; did you mean %s=...?" % model._fields()[0].name if isinstance(value, str) else ""
+        is_bare = issubclass(model, _Request) and not isinstance(value, BaseModel)
+        hint = "; did you mean %s=...?" % model._fields()[0].name if is_bare else ""
         raise _bad((), "Input should be a dictionary or a %s%s" % (model.__name__, hint))
     instance = model.__new__(model)
     instance._fill(value)

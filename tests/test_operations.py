@@ -439,6 +439,19 @@ class ABadRequest(RecordingCase):
         text = str(self.refused("ai_chat", "ai", messages=[], max_token=5))
         self.assertIn("did you mean 'max_tokens'?", text)
 
+    def test_of_a_bare_value_says_which_field_it_may_be(self):
+        sdk = SDK(KEY, client=FakeClient())
+        for call, value, field in (
+            (sdk.database.db_query, "SELECT 1", "sql"),
+            (sdk.ai.ai_chat, [{"role": "user"}], "messages"),
+            (sdk.cache.cache_get, 5, "key"),
+        ):
+            with self.subTest(field), self.assertRaisesRegex(errors.ValidationError, "did you mean %s=" % field):
+                call(value)
+        with self.assertRaises(errors.ValidationError) as caught:
+            models.CacheGetResponseBody.model_validate("text")
+        self.assertNotIn("did you mean", str(caught.exception))
+
     def test_names_every_missing_field_by_its_name_on_the_wire(self):
         required = {
             "ai_chat": ["messages"],

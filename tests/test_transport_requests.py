@@ -642,6 +642,18 @@ class FramingTest(LoopbackTestCase):
             self.assertEqual(post(client, server.url, blocks()).status_code, 413)
         self.assertLess(len(sent), 10)
 
+    def test_an_interim_answer_or_half_a_head_stops_no_body(self):
+        size = 16 << 20
+        for begun, rest in (
+            (b"HTTP/1.1 100 Continue\r\n\r\n", answer(b"1")),
+            (b"HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 2", answer(b"1")[10:]),
+        ):
+            for content in (bytes(size), [bytes(1 << 20)] * 16):
+                script = [lambda peer: peer.read_through(b"\r\n\r\n"), begun, lambda peer: peer.read(size), rest]
+                with self.subTest(begun, content=type(content).__name__):
+                    with ScriptedServer(script) as server, HttpClient() as client:
+                        self.assertEqual(post(client, server.url, content, timeout=3.0).content, b"1")
+
     def test_a_server_that_leaves_while_a_large_body_goes_out_is_seen_to_leave(self):
         for content in (bytes(16 << 20), [bytes(1 << 20)] * 16):
             leave = [lambda peer: peer.read(10), lambda peer: peer.socket.shutdown(socket.SHUT_WR), hang]

@@ -1973,7 +1973,6 @@ def _perform(service: _Service, operation: Operation, request: object, retries: 
     call = None
     try:
         call = _Call(service, operation, request, retries, fields)
-        fields.clear()  # an exception of a signal handler's passes with all frames, whose locals would show passwords
         return _attempts(call)
     except AerostackError as error:
         if call is not None:
@@ -2363,7 +2362,7 @@ class _Pool(urllib.request.BaseHandler):
             with self.lock:
                 if self.closed:
                     raise errors.ClosedError("the client is closed")
-                kept = next((connection for connection in reversed(self.idle) if connection.leads_to(url)), None)
+                kept = next((each for each in reversed(self.idle) if each.url.origin == url.origin), None)
                 if kept is not None:
                     try:
                         self.idle.remove(kept)
@@ -2507,7 +2506,7 @@ def _bypasses_proxy(no_proxy: str, url: _Url) -> bool:
         try:
             is_named = ipaddress.ip_address(host.partition("%")[0]) in ipaddress.ip_network(name, strict=False)
         except ValueError:  # no address, but a name
-            is_named = name == "*" or (domain != "" and ("." + host).endswith("." + domain))
+            is_named = name == "*" or ("." + host).endswith("." + domain)
         if is_named and int(port) == url.port:
             return True
     return False
@@ -2524,9 +2523,6 @@ class _Connection:
         self.proxy: Optional[_Proxy] = None
         self.wire = _Wire(url, pool)
         self.reader = _Reader(self.wire)
-
-    def leads_to(self, url: _Url) -> bool:
-        return self.url.origin == url.origin and self.url.authority == url.authority
 
     def is_usable(self) -> bool:
         """Whether an idle connection is still good: not too old by either clock (a frozen Lambda stops the first), not
@@ -2561,7 +2557,7 @@ class _Connection:
     def head(self, request: Request, length: Optional[int]) -> bytes:
         """The request line and headers: those given, and what is the connection's to say."""
         url = request.parsed_url
-        headers = {"host": self.url.authority}
+        headers = {"host": url.authority}
         headers.update(request.headers.items())
         headers.update({name.lower(): value for name, value in request.unredirected_hdrs.items()})
         target = url.target
@@ -2605,7 +2601,7 @@ class _Connection:
                 self.reader.take_in(data)
             return True
         except errors.ReadError:
-            return bool(self.reader.buffer)
+            return False
 
     def connect(self) -> None:
         """Look up the host, connect, pass the proxy and shake hands, all before the deadline."""
@@ -2641,7 +2637,6 @@ class _Connection:
             raise errors.ProxyError(words, status_code=answer.status, permanent=answer.status < 500)
         if self.reader.buffer:
             raise errors.ProxyError(failed + "it sent bytes ahead of TLS", permanent=True)
-        self.reader.answered = False
 
 
 _READABLE = 1  # select.POLLIN
@@ -2731,7 +2726,7 @@ class _Wire:
 
     def is_readable(self) -> bool:
         """Whether bytes, or the connection's end, wait to be read."""
-        return bool(getattr(self.sock, "pending", int)()) or _is_ready(self.sock, _READABLE, 0)
+        return _is_ready(self.sock, _READABLE, 0)
 
     def send(self, data: memoryview) -> int:
         """How many bytes were taken, perhaps none."""

@@ -220,7 +220,8 @@ class SecretsTest(LogCase):
                 echo = answer(b"<p>who is %s?" % SECRETS["header"].encode(), status="500 No")
                 with self.subTest(name, where=where), ScriptedServer([expect, echo]) as server:
                     of_client = {name: SECRETS["header"]} if where == "HttpClient" and name != "X-Aerostack-Key" else {}
-                    client = self.enterContext(HttpClient(headers=of_client))
+                    client = HttpClient(headers=of_client)
+                    self.addCleanup(client.close)
                     sdk = SDK(SECRETS["key"], server_url=server.url, client=client, retry_config=None)
                     given = {} if of_client else {name: SECRETS["header"]}
                     call = functools.partial(sdk.queue.queue_enqueue, type="t", data={}, http_headers=given)

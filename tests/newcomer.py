@@ -1,6 +1,7 @@
 """What a newcomer has: a folder with the file and the examples, a shell, an empty environment, and a server."""
 
 import importlib
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -38,12 +39,21 @@ def local_platform():
     return importlib.import_module("local_platform")
 
 
+def copy_module(target):
+    """A copy of the module with its bytecode, so that not every Python that imports it compiles it."""
+    shutil.copy2(MODULE, target)
+    compiled, there = importlib.util.cache_from_source(MODULE), importlib.util.cache_from_source(target)
+    if os.path.exists(compiled):
+        os.makedirs(os.path.dirname(there), exist_ok=True)
+        shutil.copy(compiled, there)
+
+
 class Newcomer:
     """A folder of one's own, and programs that run in it. `with Newcomer() as newcomer: newcomer.sh("...")`."""
 
     def __enter__(self):
         self.folder = os.path.realpath(tempfile.mkdtemp())
-        shutil.copy(MODULE, self.path("aerostack_lite.py"))
+        copy_module(self.path("aerostack_lite.py"))
         shutil.copytree(EXAMPLES, self.path("examples"), ignore=shutil.ignore_patterns("__pycache__"))
         # "python3" is the Python that runs this test, as strict as it can be.
         self.write("#!/bin/sh\nexec '%s' -W error \"$@\"\n" % sys.executable, "bin", "python3")

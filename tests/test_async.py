@@ -41,6 +41,7 @@ from tests.scripted_server import (
     until_gone,
     wait,
 )
+from tests.side_by_side import side_by_side
 
 KEY = "an api key"
 AT_ONCE = 0.5  # seconds: what a person takes for immediately
@@ -1080,6 +1081,7 @@ sdk = SDK("a key", server_url=sys.argv[1])
 """
 
 
+@side_by_side(2, one_setup=True)
 class ExitTest(AsyncTestCase):
     def test_the_program_ends_while_a_call_is_under_way(self):
         for ending in (  # a loop that ends in order, one that is left, one in another thread, and a blocking call

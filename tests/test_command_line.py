@@ -19,11 +19,12 @@ import unittest
 from unittest import mock
 
 import aerostack_lite
-from tests.newcomer import MODULE, PATIENCE_SECONDS, ROOT, local_platform
+from tests.newcomer import MODULE, PATIENCE_SECONDS, ROOT, copy_module, local_platform
 from tests.scripted_server import (
     LoopbackTestCase,
     ScriptedServer,
     answer,
+    at_once,
     close,
     expect,
     free_port,
@@ -31,8 +32,10 @@ from tests.scripted_server import (
     header,
     repeat,
 )
+from tests.side_by_side import side_by_side
 
 KEY = "k-very-secret-key"
+NO_KEY = {"AEROSTACK_API_KEY": ""}
 OPERATIONS = aerostack_lite.OPERATIONS
 # Python in a terminal or a service whose locale is plain ASCII, without what Python does about it by itself.
 ASCII_LOCALE = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
@@ -278,26 +281,29 @@ class EncodingTest(CommandLineCase):
     NOT_UTF_8 = [b"a\xff\n", b"a\xc3", b"\xed\xa0\x80", b"\xc0\xaf", "hi\r\n".encode("utf-16")]
 
     def test_standard_input_is_utf_8_whatever_the_locale_and_keeps_its_line_ends(self):
-        for locale in self.LOCALES:
-            with self.subTest(**locale):
-                typed = {"apart": True, "environment": locale, "input": self.TEXT.encode()}
-                self.assertEqual(json.loads(self.sent("db_query", "sql=@-", **typed))["sql"], self.TEXT)
+        def check(locale):
+            typed = {"apart": True, "environment": locale, "input": self.TEXT.encode()}
+            self.assertEqual(json.loads(self.sent("db_query", "sql=@-", **typed))["sql"], self.TEXT)
+
+        at_once(check, *self.LOCALES)
 
     def test_all_else_that_is_typed_is_utf_8_whatever_the_locale(self):
         name = self.write("na\u00efve.json", json.dumps({"text": self.TEXT}, ensure_ascii=False).encode())
         line = ["auth_signup", "email=\u00e9 \u2713", "password=@-", "metadata:=@" + name, 'name:="\u00e9 \u2713"']
-        for locale in self.LOCALES:
-            with self.subTest(**locale):
-                typed = {"apart": True, "environment": locale, "input": "p\u00e4ssw\u00f6rd\n".encode()}
-                self.assertEqual(
-                    json.loads(self.sent(*line, **typed)),
-                    {
-                        "email": "\u00e9 \u2713",
-                        "name": "\u00e9 \u2713",
-                        "password": "p\u00e4ssw\u00f6rd",
-                        "metadata": {"text": self.TEXT},
-                    },
-                )
+
+        def check(locale):
+            typed = {"apart": True, "environment": locale, "input": "p\u00e4ssw\u00f6rd\n".encode()}
+            self.assertEqual(
+                json.loads(self.sent(*line, **typed)),
+                {
+                    "email": "\u00e9 \u2713",
+                    "name": "\u00e9 \u2713",
+                    "password": "p\u00e4ssw\u00f6rd",
+                    "metadata": {"text": self.TEXT},
+                },
+            )
+
+        at_once(check, *self.LOCALES)
 
     def test_a_file_and_json_from_standard_input_are_utf_8_too(self):
         name = self.write("na\u00efve.sql", self.TEXT.encode())
@@ -445,10 +451,11 @@ class ConsoleTest(CommandLineCase):
                 self.assertEqual(json.loads(self.shown(console=console)), json.loads(self.body))
 
     def test_json_parses_in_every_locale(self):
-        for locale in (ASCII_LOCALE, {"LC_ALL": "C"}, {"PYTHONIOENCODING": "cp1252:replace"}):
-            with self.subTest(**locale):
-                output = self.shown(environment=locale)
-                self.assertEqual(json.loads(output.decode("utf-8")), json.loads(self.body))
+        def check(locale):
+            output = self.shown(environment=locale)
+            self.assertEqual(json.loads(output.decode("utf-8")), json.loads(self.body))
+
+        at_once(check, ASCII_LOCALE, {"LC_ALL": "C"}, {"PYTHONIOENCODING": "cp1252:replace"})
 
     def test_a_field_that_is_json_parses_too(self):
         for console in self.CONSOLES[:2]:
@@ -486,6 +493,7 @@ class ConsoleTest(CommandLineCase):
 
 
 @unittest.skipUnless(os.path.exists("/dev/full"), "needs a device that is always full")
+@side_by_side(3, one_setup=True)
 class UnwritableTest(CommandLineCase):
     """The response came, but cannot be written: 4, so that no script sends the request again."""
 
@@ -784,17 +792,22 @@ class EndingTest(CommandLineCase):
     @unittest.skipUnless(os.name == "posix", "a shell of POSIX closes the streams")
     def test_closed_standard_streams_are_as_good_as_none(self):
         self.write("a.jpg", b"picture")
-        for line, closed, status, output, complaints in (
-            ("db_query sql=s --table", ">&-", 0, b"", b"^$"),
-            ("storage_upload key=k file=@a.jpg", "2>&-", 0, b"{}\n", b"^$"),
-            ("storage_upload key=k file=@-", "<&-", 2, b"", b"standard input:? is closed"),
-        ):
-            with self.subTest(line + closed), ScriptedServer([expect, answer()]) as server:
+
+        def check(case):
+            line, closed, status, output, complaints = case
+            with ScriptedServer([expect, answer()]) as server:
                 shell = ["sh", "-c", '"$@" ' + closed, "sh", *program()]
                 ended = self.run_apart(*["--server-url", server.url] + line.split(), command=shell)
                 self.assertEqual(ended[:2], (status, output))
                 self.assertRegex(ended[2], complaints)
                 self.assertNotIn(b"Traceback", ended[2])
+
+        at_once(
+            check,
+            ("db_query sql=s --table", ">&-", 0, b"", b"^$"),
+            ("storage_upload key=k file=@a.jpg", "2>&-", 0, b"{}\n", b"^$"),
+            ("storage_upload key=k file=@-", "<&-", 2, b"", b"standard input:? is closed"),
+        )
 
     def test_a_stream_that_python_found_closed_is_as_good_as_none(self):
         for line, closed, status, output, complaints in (
@@ -899,26 +912,30 @@ class HelpTest(CommandLineCase):
                     self.assertEqual((status, complaints), (0, ""), line)
 
     def test_the_program_is_called_what_it_was_called(self):
-        shutil.copy(MODULE, "aero.py")
+        copy_module("aero.py")
         with open("aerostack", "w") as script:  # as an installer writes it
             script.write("#!%s\nimport sys\nsys.path[:0] = [%r]\n" % (sys.executable, os.path.dirname(MODULE)))
             script.write("import aerostack_lite\nsys.exit(aerostack_lite.%s())\n" % installed_command().__name__)
         os.chmod("aerostack", 0o755)
         os.mkdir("bin")
-        for name, command in (
-            ("aerostack_lite.py", [sys.executable, MODULE]),
-            ("aero.py", [sys.executable, "aero.py"]),
-            ("aerostack", [sys.executable, "aerostack"]),
-            ("aero", [sys.executable, "-m", "aero"]),
-            ("aerostack_lite", [sys.executable, "-m", "aerostack_lite"]),
-        ):
+
+        def check(case):
+            name, *command = case
             python_path = {"PYTHONPATH": os.pathsep.join([os.getcwd(), ROOT])}
-            with self.subTest(command[1:]):
-                status, _, complaints = self.run_apart("cache_get", "key", command=command, environment=python_path)
-                self.assertEqual(status, 2)
-                self.assertRegex(
-                    complaints.decode(), r"(?m)^(python\S* -m )?%s(\.py)?( cache_get)?: " % re.escape(name)
-                )
+            status, _, complaints = self.run_apart(
+                "cache_get", "key", command=[sys.executable, *command], environment=python_path
+            )
+            self.assertEqual(status, 2)
+            self.assertRegex(complaints.decode(), r"(?m)^(python\S* -m )?%s(\.py)?( cache_get)?: " % re.escape(name))
+
+        at_once(
+            check,
+            ("aerostack_lite.py", MODULE),
+            ("aero.py", "aero.py"),
+            ("aerostack", "aerostack"),
+            ("aero", "-m", "aero"),
+            ("aerostack_lite", "-m", "aerostack_lite"),
+        )
 
     def test_its_help_is_about_the_program_as_it_is_called(self):
         for name, arguments in (("aero.py", []), ("aerostack", ["cache_get"])):
@@ -959,6 +976,7 @@ class VerboseTest(CommandLineCase):
 
 
 @unittest.skipIf(sys.platform == "win32", "needs pseudo terminals")
+@side_by_side(3, one_setup=True)
 class TerminalTest(CommandLineCase):
     # Opening a terminal makes it the one that /dev/tty means, for the leader of a session that has none.
     START = "import os\nos.close(os.open(os.ttyname(0), os.O_RDWR))\n" + PROGRAM
@@ -1001,10 +1019,9 @@ class TerminalTest(CommandLineCase):
             os.close(master)
 
     def test_the_key_is_asked_for_and_not_echoed(self):
-        os.environ["AEROSTACK_API_KEY"] = ""
         with ScriptedServer([expect, answer(b'{"exists":true}')]) as server:
             line = ["cache_get", "key=k", "--server-url", server.url]
-            status, shown = self.run_on_a_terminal(*line, types=[(b"key: ", b"typed-secret-key\n")])
+            status, shown = self.run_on_a_terminal(*line, types=[(b"key: ", b"typed-secret-key\n")], environment=NO_KEY)
             self.assertEqual(status, 0, shown)
             self.assertEqual(header(server.requests[0], "X-Aerostack-Key"), ["typed-secret-key"])
         self.assertNotIn("typed-secret-key", shown)
@@ -1032,11 +1049,10 @@ class TerminalTest(CommandLineCase):
         self.assertNotIn("typed-secret", shown)
 
     def test_key_and_password_are_both_asked_for(self):
-        os.environ["AEROSTACK_API_KEY"] = ""
         with ScriptedServer([expect, answer(b'{"token":"t"}')]) as server:
             line = ["auth_signup", "email=a@b.c", "password=@-", "--server-url", server.url]
             types = [(b"key: ", b"typed-secret-key\n"), (b"assword", b"typed-secret-password\n")]
-            status, shown = self.run_on_a_terminal(*line, types=types)
+            status, shown = self.run_on_a_terminal(*line, types=types, environment=NO_KEY)
             self.assertEqual(status, 0, shown)
             self.assertEqual(header(server.requests[0], "X-Aerostack-Key"), ["typed-secret-key"])
             self.assertIn(b'"typed-secret-password"', server.requests[0])
@@ -1055,17 +1071,19 @@ class TerminalTest(CommandLineCase):
 
     def test_an_end_of_file_instead_of_a_secret_is_no_traceback(self):
         for line in (["cache_get", "key=k"], ["auth_signin", "email=a@b.c", "password=@-"]):
-            os.environ["AEROSTACK_API_KEY"] = "" if line[0] == "cache_get" else KEY
             with self.subTest(line):
-                status, shown = self.run_on_a_terminal(*line, types=[(b"key: ", b"\x04"), (b"assword", b"\x04")])
+                types = [(b"key: ", b"\x04"), (b"assword", b"\x04")]
+                key = NO_KEY if line[0] == "cache_get" else {}
+                status, shown = self.run_on_a_terminal(*line, types=types, environment=key)
                 self.assertEqual(status, 2, shown)
                 self.assertNotIn("Traceback", shown)
 
     def test_ctrl_c_instead_of_a_secret_is_130(self):
         for line in (["cache_get", "key=k"], ["auth_signin", "email=a@b.c", "password=@-"]):
-            os.environ["AEROSTACK_API_KEY"] = "" if line[0] == "cache_get" else KEY
             with self.subTest(line):
-                status, shown = self.run_on_a_terminal(*line, types=[(b"key: ", b"\x03"), (b"assword", b"\x03")])
+                types = [(b"key: ", b"\x03"), (b"assword", b"\x03")]
+                key = NO_KEY if line[0] == "cache_get" else {}
+                status, shown = self.run_on_a_terminal(*line, types=types, environment=key)
                 self.assertEqual(status, 130, shown)
                 self.assertNotIn("Traceback", shown)
 
@@ -1097,7 +1115,7 @@ class TerminalTest(CommandLineCase):
             self.assertEqual(self.run_here(*upload + [server.url]), (0, "u\n", ""))
 
     def test_an_error_covers_the_progress_of_an_upload_that_stopped(self):
-        with open("a.bin", "wb") as file:
+        with open("large.bin", "wb") as file:
             file.truncate(64 << 20)  # more than the sockets hold
 
         def refuse(peer):
@@ -1108,7 +1126,7 @@ class TerminalTest(CommandLineCase):
                 peer._receive()
 
         with ScriptedServer([refuse]) as server:
-            line = ["storage_upload", "key=a.bin", "file=@a.bin", "--server-url", server.url]
+            line = ["storage_upload", "key=large.bin", "file=@large.bin", "--server-url", server.url]
             status, shown = self.run_on_a_terminal(*line)
         self.assertEqual(status, 1)
         self.assertRegex(shown, r"\b\d %\raerostack_lite[^\n]*too large[^\n]*\n$")

@@ -9,6 +9,7 @@ import unittest
 
 from tests.newcomer import COMPANY_CA, EXAMPLES, PATIENCE_SECONDS, NewcomerTestCase
 from tests.scripted_server import ScriptedServer, answer, close, expect, header, repeat
+from tests.side_by_side import side_by_side
 
 FILES = sorted(name for name in os.listdir(EXAMPLES) if name.endswith((".py", ".sh")))
 PROGRAMS = {"local_platform.py", "quickstart.py"}  # all others are for reading first
@@ -18,7 +19,13 @@ MAX_LINES = 60
 HAS_OPENTELEMETRY = importlib.util.find_spec("opentelemetry") is not None
 
 
+@side_by_side(3)
 class ExamplesTest(NewcomerTestCase):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.newcomer.write("any key\n", "key")
+
     def run_python(self, *command, **settings):
         return self.newcomer.run("python3", *command, **settings)
 
@@ -173,7 +180,6 @@ class ExamplesTest(NewcomerTestCase):
         self.assertNotIn("Traceback", complaints)
 
     def test_cron_job_stores_its_report(self):
-        self.newcomer.write("any key\n", "key")
         status, output, complaints = self.newcomer.run(
             "sh", "examples/cron_job.sh", environment={"KEY_FILE": "key", "AEROSTACK_API_KEY": ""}
         )
@@ -181,7 +187,6 @@ class ExamplesTest(NewcomerTestCase):
         self.assertRegex(output, r"/storage/files/reports/\d{4}-\d\d-\d\d\.json\n$")
 
     def test_cron_job_says_what_went_wrong(self):
-        self.newcomer.write("any key\n", "key")
         with ScriptedServer(
             repeat(expect, answer(b'{"code":"AUTH_INVALID_KEY","message":"no"}', status="401 No"))
         ) as server:
@@ -197,7 +202,6 @@ class ExamplesTest(NewcomerTestCase):
                     self.assertIn(words, complaints)
 
     def test_cron_job_says_that_nobody_responded_and_the_next_night_will_do(self):
-        self.newcomer.write("any key\n", "key")
         with ScriptedServer([expect, close]) as server:
             status, output, complaints = self.newcomer.run(
                 "sh", "examples/cron_job.sh", environment={"KEY_FILE": "key", "AEROSTACK_SERVER_URL": server.url}
@@ -206,7 +210,6 @@ class ExamplesTest(NewcomerTestCase):
         self.assertIn("No response", complaints)
 
     def test_cron_job_says_that_the_response_could_not_be_written(self):
-        self.newcomer.write("any key\n", "key")
         status, output, complaints = self.newcomer.sh(
             "ulimit -f 0; exec sh examples/cron_job.sh", environment={"KEY_FILE": "key"}
         )

@@ -11,6 +11,9 @@ import textwrap
 import unittest
 
 import aerostack_lite
+from tests.newcomer import copy_module
+from tests.scripted_server import at_once
+from tests.side_by_side import side_by_side
 
 CLASSES = [
     "AiChatRequestBody",
@@ -85,6 +88,7 @@ PLACES = {
 }
 
 
+@side_by_side(3)
 class OfficialNames(unittest.TestCase):
     maxDiff = None
 
@@ -97,7 +101,7 @@ class OfficialNames(unittest.TestCase):
             os.makedirs(os.path.dirname(target), exist_ok=True)
             for parent in pathlib.Path(place).parents:
                 pathlib.Path(cls.folder, str(parent), "__init__.py").touch()
-            shutil.copy(aerostack_lite.__file__, target)
+            copy_module(target)
 
     @classmethod
     def tearDownClass(cls):
@@ -105,9 +109,8 @@ class OfficialNames(unittest.TestCase):
 
     def run_python(self, program):
         """What a program prints there."""
-        pathlib.Path(self.folder, "program.py").write_text(textwrap.dedent(program))
         run = subprocess.run(
-            [sys.executable, "-S", "-W", "error", "program.py"],
+            [sys.executable, "-S", "-W", "error", "-c", textwrap.dedent(program)],
             cwd=self.folder,
             capture_output=True,
         )
@@ -136,7 +139,8 @@ class OfficialNames(unittest.TestCase):
 
     def test_of_modules_are_attributes_once_they_are_imported(self):
         services = ("ai", "authentication", "cache", "database", "queue", "services", "storage")
-        for place in PLACES:
+
+        def check(place):
             program = "".join(
                 "import {0}{1}\nassert hasattr({0}{1}, '{2}'), '{2}'\n".format(place, module, name)
                 for module, names in NAMES.items()
@@ -150,8 +154,9 @@ class OfficialNames(unittest.TestCase):
                     *(service.capitalize(), service.capitalize()),
                 )
             program += "from {0} import sdk, sdkconfiguration, %s\nassert sdk.SDK\n" % ", ".join(services)
-            with self.subTest(place):
-                self.assertEqual(self.run_python(program.format(place) + "print('done')"), ["done"])
+            self.assertEqual(self.run_python(program.format(place) + "print('done')"), ["done"])
+
+        at_once(check, *PLACES)
 
     def test_of_modules_are_found_by_those_who_only_look(self):
         program = """
@@ -199,10 +204,12 @@ class OfficialNames(unittest.TestCase):
                 assert inspect.getmodule(made).__name__.startswith("PLACE"), made
                 assert inspect.getsourcefile(made), made
             print("done")"""
-        for place in PLACES:
-            with self.subTest(place):
-                found = self.run_python(textwrap.dedent(program).replace("PLACE", place))
-                self.assertEqual(found, ["done"])
+
+        def check(place):
+            found = self.run_python(textwrap.dedent(program).replace("PLACE", place))
+            self.assertEqual(found, ["done"])
+
+        at_once(check, *PLACES)
 
     def test_annotate_a_function_of_yours(self):
         program = """

@@ -1,6 +1,7 @@
 """One file, copied anywhere: what a host must have (nothing) and what it must bear (nothing)."""
 
 import ast
+import functools
 import os
 import shutil
 import stat
@@ -11,10 +12,10 @@ import textwrap
 import unittest
 import zipfile
 
-import aerostack_lite
-from tests.scripted_server import ScriptedServer, answer, expect, header, repeat
+from tests.newcomer import MODULE, copy_module
+from tests.scripted_server import ScriptedServer, answer, at_once, expect, header, repeat
+from tests.side_by_side import side_by_side
 
-MODULE = os.path.abspath(aerostack_lite.__file__)
 FOUND = answer(b'{"exists":true,"value":"v"}', "Set-Cookie: a=b")
 CALL = textwrap.dedent("""
     import sys
@@ -28,11 +29,14 @@ class OneFileCase(unittest.TestCase):
         self.folder = tempfile.mkdtemp()
         self.addCleanup(shutil.rmtree, self.folder, True)
 
-    def copy(self, *path):
+    def copy(self, *path, copy=copy_module):
         target = os.path.join(self.folder, *path)
         os.makedirs(os.path.dirname(target), exist_ok=True)
-        shutil.copy(MODULE, target)
+        copy(target)
         return target
+
+    def copy_alone(self):
+        return self.copy("aerostack_lite.py", copy=functools.partial(shutil.copy, MODULE))
 
     def write(self, text, *path):
         target = os.path.join(self.folder, *path)
@@ -56,6 +60,7 @@ class OneFileCase(unittest.TestCase):
         return run.stdout.decode().split()
 
 
+@side_by_side(3)
 class PlacesTest(OneFileCase):
     def call_from(self, head, *flags, **options):
         with ScriptedServer(repeat(expect, FOUND)) as server:
@@ -64,7 +69,7 @@ class PlacesTest(OneFileCase):
             self.assertEqual(header(server.requests[0], "X-Aerostack-Key"), ["k"])
 
     def test_copied_alone_into_an_empty_folder(self):
-        self.copy("aerostack_lite.py")
+        self.copy_alone()
         self.call_from("from aerostack_lite import SDK\n", "-W", "error", "-X", "dev")
 
     def test_inside_a_package_by_absolute_and_by_relative_import(self):
@@ -93,7 +98,7 @@ class PlacesTest(OneFileCase):
             self.assertEqual(self.run_python("-W", "error", archive, server.url), ["v"])
 
     def test_isolated_without_site_without_bytecode_and_optimized(self):
-        self.copy("aerostack_lite.py")
+        self.copy_alone()
         head = "import sys\nsys.path.insert(0, %r)\nfrom aerostack_lite import SDK\n" % self.folder
         self.call_from(head, "-I", "-S", "-B", "-OO")
         self.assertFalse(os.path.exists(os.path.join(self.folder, "__pycache__")))
@@ -184,11 +189,13 @@ class UnregisteredTest(OneFileCase):
         """In each way one program: models are dataclasses, errors are copied, calls are answered."""
         path = self.copy("aerostack_lite.py")
         with ScriptedServer(repeat(expect, FOUND)) as server:
-            for name, load in self.WAYS.items():
-                text = textwrap.dedent(load % path) + textwrap.dedent(self.PROGRAM)
+
+            def check(way):
+                text = textwrap.dedent(self.WAYS[way] % path) + textwrap.dedent(self.PROGRAM)
                 flags = ("-W", "error::DeprecationWarning")
-                with self.subTest(name):
-                    self.assertEqual(self.run_python(*flags, "-c", text, server.url), ["done"])
+                self.assertEqual(self.run_python(*flags, "-c", text, server.url), ["done"])
+
+            at_once(check, *self.WAYS)
 
     PROGRAM = """
         import asyncio, copy, dataclasses, sys
@@ -232,6 +239,7 @@ class UnregisteredTest(OneFileCase):
     """
 
 
+@side_by_side(3)
 class MannersTest(OneFileCase):
     def test_an_import_starts_and_changes_nothing(self):
         self.copy("aerostack_lite.py")
@@ -265,7 +273,7 @@ class MannersTest(OneFileCase):
         self.assertEqual(self.run_python("-W", "error", program), ["same"])
 
     def test_no_netrc_and_no_file_is_written_or_left(self):
-        self.copy("aerostack_lite.py")
+        self.copy_alone()
         home = os.path.join(self.folder, "home")
         self.write(
             "machine 127.0.0.1 login ambient password sekret\ndefault login ambient password sekret\n", "home", ".netrc"

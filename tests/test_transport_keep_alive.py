@@ -34,6 +34,7 @@ from tests.scripted_server import (
     until_gone,
     wait,
 )
+from tests.side_by_side import side_by_side
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
@@ -583,6 +584,7 @@ class PoolTest(KeepAliveCase):
             self.assertTrue(server.peers[0].left.wait(5))
 
 
+@side_by_side(2, one_setup=True)
 @unittest.skipUnless(hasattr(os, "fork"), "no fork here")
 class ForkTest(KeepAliveCase):
     def run_program(self, server, program, *flags):

@@ -20,6 +20,7 @@ import aerostack_lite
 from aerostack_lite import SDK, AsyncHttpClient, HttpClient, errors
 from tests.certificates import OPENSSL, common_authority
 from tests.scripted_server import ScriptedServer, Stopwatch, at_once, drip, expect, until_gone
+from tests.side_by_side import side_by_side
 from tests.upload_case import (
     BOTH_TWINS,
     DATA,
@@ -591,7 +592,7 @@ ROOM = 131072  # for two of a loopback's packets: with less a system waits, at t
 
 
 @unittest.skipUnless(sys.platform.startswith("linux"), "other systems do not tell what their kernel still holds")
-class Patience(UploadCase):
+class PatienceCase(UploadCase):
     """Without a timeout of the caller's an upload ends when no byte has moved for a time; here that is 0.5 s.
 
     Each is tried in the plain and, where there is openssl, over TLS, which has a buffer of its own; and all at once."""
@@ -652,22 +653,9 @@ class Patience(UploadCase):
         self.assertLess(took.seconds, self.IDLE + 2)
         self.assertEqual(caught.exception.attempts, 1)
 
-    def contents(self, size):
-        """Functions that make a source of each kind, for one twin or the other."""
-        path = os.path.join(self.folder, "slow")
-        with open(path, "wb") as file:
-            file.truncate(size)
-        kinds = (bytes, lambda size: pathlib.Path(path), blocks, SeekableBlock, Block)
-        return list(zip(kinds, itertools.cycle(BOTH_TWINS)))
 
-    def test_what_is_read_slowly_arrives(self):
-        size = 8 * MIB  # most of it waits for room in the kernel's buffers
-
-        def check(tls, kind, twin):
-            self.check_arrives(self.slow(tls, 0.01), kind(size), size, twin=twin)
-
-        self.each_way(check, *self.contents(size))
-
+@side_by_side(10, one_setup=True)
+class Patience(PatienceCase):
     def test_what_lies_in_the_kernel_s_buffer_moves_while_it_shrinks(self):
         size = 2 * MIB  # all of it is sent at once, as the module sees it
 
@@ -680,14 +668,6 @@ class Patience(UploadCase):
             self.assertLess(seen[-1] - started, self.IDLE)
 
         self.each_way(check, *[(twin,) for twin in BOTH_TWINS])
-
-    def test_what_stalls_is_given_up(self):
-        size = 8 * MIB
-
-        def check(tls, kind, twin):
-            self.check_given_up(self.stalling(tls, MIB), kind(size), twin=twin)
-
-        self.each_way(check, *self.contents(size))
 
     def test_what_stalls_in_the_kernel_s_buffer_is_given_up(self):
         def check(tls, read):
@@ -757,6 +737,34 @@ class Patience(UploadCase):
             self.assertEqual([received.complete for received in server.received], [True, True])
 
         self.each_way(check)
+
+
+class PatienceWithMuch(PatienceCase):
+    """Eight MiB, of every kind of source."""
+
+    def contents(self, size):
+        """Functions that make a source of each kind, for one twin or the other."""
+        path = os.path.join(self.folder, "slow")
+        with open(path, "wb") as file:
+            file.truncate(size)
+        kinds = (bytes, lambda size: pathlib.Path(path), blocks, SeekableBlock, Block)
+        return list(zip(kinds, itertools.cycle(BOTH_TWINS)))
+
+    def test_what_is_read_slowly_arrives(self):
+        size = 8 * MIB  # most of it waits for room in the kernel's buffers
+
+        def check(tls, kind, twin):
+            self.check_arrives(self.slow(tls, 0.01), kind(size), size, twin=twin)
+
+        self.each_way(check, *self.contents(size))
+
+    def test_what_stalls_is_given_up(self):
+        size = 8 * MIB
+
+        def check(tls, kind, twin):
+            self.check_given_up(self.stalling(tls, MIB), kind(size), twin=twin)
+
+        self.each_way(check, *self.contents(size))
 
     def test_a_kernel_that_does_not_tell_stops_no_upload(self):
         for broken in (

@@ -106,6 +106,9 @@ def speed_table():
 
 
 class BlocksTest(NewcomerTestCase):
+    def __repr__(self):
+        return "the block in line %d" % self.line
+
     def setUp(self):
         newcomer = self.newcomer
         newcomer.write(COMPANY_CA, "company-ca.pem")

@@ -46,7 +46,7 @@ class Interruption:
 
     def _send_signals(self):
         # Python does not see a signal that comes just before a wait begins, so there are many.
-        while not self.raised.wait(0.01):
+        while not self.raised.wait(0.003):
             signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
 
     def _handle(self, *_):

@@ -102,7 +102,7 @@ class JsonTest(GrowthCase):
             lambda size: b'"[' * size,
         ):
             with self.subTest(response(3)):
-                self.assert_calls_are_linear(cache_get, lambda size: answer(response(size)), 20_000)
+                self.assert_calls_are_linear(cache_get, lambda size: answer(response(size)), 10_000)
 
     def test_many_rows(self):
         for row in ({"id": 1, "name": "Ada"}, [], None, "null", 1.5):
@@ -159,7 +159,7 @@ PASSWORDS = {
 
 
 class MaskingTest(GrowthCase):
-    def check(self, message_for, size=30_000):
+    def check(self, message_for, size=10_000):
         """A password of this size, and one of twice as many characters, and a message about it."""
         for name, password_for in PASSWORDS.items():
 

@@ -353,22 +353,27 @@ class HookTest(HostsTestCase):
     """Hooks are the program's own code, too."""
 
     def check(self, make_settings, requests, **request):
-        """A call of either kind whose hook raises each of the errors."""
-        for error in mistakable()[:-1] + [errors.ConnectError("mine")]:
-            for service, operation in (("cache", "cache_get"), ("queue", "queue_enqueue")):
-                for number in range(2):
-                    with self.subTest(repr(error), operation=operation, twin=number):
-                        with ScriptedServer([expect, FOUND, expect, FOUND]) as server:
-                            with new_sdk(server.url, **make_settings(error)) as sdk:
-                                call = list(both(sdk, service, operation))[number]
-                                with self.assertRaises(type(error)) as caught:
-                                    call(**EXAMPLES[operation][0])
-                                asyncio.run(sdk.aclose())
-                                if number:  # asyncio makes its own of concurrent.futures' time-outs
-                                    self.assertEqual(caught.exception.args, error.args)
-                                else:
-                                    self.assertIs(caught.exception, error)
-                            self.assertEqual(len(server.requests), requests)
+        """A call whose hook raises each of the errors, and calls of the other kinds whose hook raises some of them."""
+        ours = errors.ConnectError("mine")
+        for operation, number, raised in (
+            ("cache_get", 0, mistakable()[:-1] + [ours]),
+            ("cache_get", 1, some_of_them() + [ours]),
+            ("queue_enqueue", 0, some_of_them() + [ours]),
+            ("queue_enqueue", 1, some_of_them() + [ours]),
+        ):
+            for error in raised:
+                with self.subTest(repr(error), operation=operation, twin=number):
+                    with ScriptedServer([expect, FOUND, expect, FOUND]) as server:
+                        with new_sdk(server.url, **make_settings(error)) as sdk:
+                            call = list(both(sdk, operation.partition("_")[0], operation))[number]
+                            with self.assertRaises(type(error)) as caught:
+                                call(**EXAMPLES[operation][0])
+                            asyncio.run(sdk.aclose())
+                            if number:  # asyncio makes its own of concurrent.futures' time-outs
+                                self.assertEqual(caught.exception.args, error.args)
+                            else:
+                                self.assertIs(caught.exception, error)
+                        self.assertEqual(len(server.requests), requests)
 
     def test_a_handler_of_urllib_before_the_request(self):
         self.check(lambda error: self.handled("http_request", error), 0)

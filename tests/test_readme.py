@@ -55,6 +55,9 @@ class Block:
     def __init__(self, language, code, line, output):
         self.language, self.code, self.line, self.output = language, code, line, output
 
+    def __repr__(self):
+        return "the block in line %d" % self.line
+
 
 def read_blocks(text):
     """The fenced blocks: language, code, line, and the output that follows a program."""

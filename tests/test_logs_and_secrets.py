@@ -423,6 +423,7 @@ class SecretsTest(LogCase):
         def know_none(*_, **__):
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
+        names = itertools.cycle(["HTTP_PROXY", "https_proxy", "ALL_PROXY"])
         with mock.patch("socket.getaddrinfo", know_none):
             for url in urls:
                 shown = Shown()
@@ -431,7 +432,7 @@ class SecretsTest(LogCase):
                 shown.add_failure(lambda: post(HttpClient(proxy=url), "https://aerostack.test/"))
                 with mock.patch.dict(os.environ, HTTP_PROXY=url):
                     shown.add_failure(lambda: post(HttpClient(), "http://aerostack.test/"))
-                for name in ("HTTP_PROXY", "https_proxy", "ALL_PROXY") if plain + "#/" in url else ():
+                for name in [next(names)] if plain + "#/" in url else ():
                     with mock.patch.dict(os.environ, {name: url}):
                         self.call_both_ways(
                             *OPERATIONS[1],

@@ -169,18 +169,23 @@ class BlocksTest(NewcomerTestCase):
 
     def test_every_powershell_line_does_what_it_should(self):
         # No line has anything that PowerShell, cmd and a POSIX shell read differently but how a variable is set.
-        printed = []
+        rows = '{"count": 1, "results": [{"one": 1}]}\n'
+        shown = ["[{'answer': 42}]\n", rows, '{"success": true}\n']
+        lines = []
         for block in BLOCKS:
             for line in block.code.splitlines() if block.language == "powershell" else ():
                 self.assertNotRegex(line, r"[\\`]|\$(?!env:)")
                 if not re.fullmatch(r'\$env:AEROSTACK_(API_KEY|SERVER_URL) = "[^"]+"', line):
-                    program, *arguments = shlex.split(line)
-                    self.assertEqual(program, "py")
-                    status, output, complaints = self.newcomer.run("python3", *arguments)
-                    self.assertEqual((status, complaints), (0, ""), line)
-                    printed.append(output)
-        rows = '{"count": 1, "results": [{"one": 1}]}\n'
-        self.assertEqual(printed, ["[{'answer': 42}]\n", rows, '{"success": true}\n'])
+                    lines.append(line)
+
+        def check(case):
+            line, output = case
+            program, *arguments = shlex.split(line)
+            self.assertEqual(program, "py")
+            self.assertEqual(self.newcomer.run("python3", *arguments), (0, output, ""))
+
+        self.assertEqual(len(lines), len(shown))
+        at_once(check, *zip(lines, shown))
 
     def test_the_expressions_within_sentences_hold(self):
         namespace = dict(vars(aerostack_lite), aerostack_lite=aerostack_lite, logging=logging, callable=lambda: "key")

@@ -224,7 +224,7 @@ class TheTableInTheReadme(RetryTestCase):
             self.check(kind, fault, operations=self.BOTH_WAYS, **settings)
 
     def check(self, kind, fault, url=None, timeout_ms=None, operations=tuple(REQUESTS)):
-        """Let operations meet one fault again and again, under every setting, some blocking, some awaited, two both."""
+        """Let operations meet one fault again and again, under every setting, blocking or awaited, two of them both."""
 
         def respond(peer):
             request = peer.read_request()

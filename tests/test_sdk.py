@@ -28,6 +28,7 @@ from tests.recording_server import (
     both,
     every_operation,
 )
+from tests.scripted_server import at_once
 
 PRODUCTION, LOCAL = "https://api.aerostack.ai/v1", "http://localhost:8787/v1"
 AT_ONCE = RetryConfig("backoff", BackoffStrategy(1, 1, 1, 5000), False)
@@ -793,7 +794,7 @@ class Closing(RecordingCase):
 
 class Leaving(unittest.TestCase):
     def test_without_closing_says_nothing(self):
-        for ending in ("del sdk; gc.collect()", "sys.exit()"):
+        def check(ending):
             program = (
                 textwrap.dedent("""
                 import asyncio, gc, sys
@@ -805,7 +806,7 @@ class Leaving(unittest.TestCase):
             """)
                 + ending
             )
-            with self.subTest(ending), RecordingServer() as server:
+            with RecordingServer() as server:
                 run = subprocess.run(
                     [sys.executable, "-W", "error", "-X", "dev", "-c", program, server.url],
                     timeout=30,
@@ -813,3 +814,5 @@ class Leaving(unittest.TestCase):
                     capture_output=True,
                 )
                 self.assertEqual((run.returncode, run.stdout.split(), run.stderr), (0, [b"done"], b""))
+
+        at_once(check, "del sdk; gc.collect()", "sys.exit()")

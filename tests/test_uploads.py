@@ -684,7 +684,7 @@ class Patience(PatienceCase):
 
     def test_an_answer_that_comes_a_byte_at_a_time_moves_too(self):
         def check(tls, response):
-            with ScriptedServer([expect, drip(response, self.IDLE / 30)], tls=tls) as server:
+            with ScriptedServer([expect, drip(response, 2.4 * self.IDLE / len(response))], tls=tls) as server:
                 with Stopwatch() as took:
                     self.assertEqual(self.upload(server, b"content").url, "u")
                 self.assertGreater(took.seconds, 2 * self.IDLE)
@@ -739,12 +739,13 @@ class Patience(PatienceCase):
         self.each_way(check)
 
 
+@side_by_side(2, one_setup=True)
 class PatienceWithMuch(PatienceCase):
     """Eight MiB, of every kind of source."""
 
     def contents(self, size):
         """Functions that make a source of each kind, for one twin or the other."""
-        path = os.path.join(self.folder, "slow")
+        path = os.path.join(self.folder, self._testMethodName)
         with open(path, "wb") as file:
             file.truncate(size)
         kinds = (bytes, lambda size: pathlib.Path(path), blocks, SeekableBlock, Block)
@@ -766,6 +767,8 @@ class PatienceWithMuch(PatienceCase):
 
         self.each_way(check, *self.contents(size))
 
+
+class PatienceWithoutHelp(PatienceCase):
     def test_a_kernel_that_does_not_tell_stops_no_upload(self):
         for broken in (
             mock.patch("fcntl.ioctl", side_effect=OSError(errno.ENOTTY, "Inappropriate ioctl for device")),

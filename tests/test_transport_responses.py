@@ -804,12 +804,12 @@ class DrippedTest(CertificateCase):
 
     def test_a_body_takes_a_few_times_its_size_in_memory(self):  # tests.test_growth has the other framings
         dice = random.Random(1)
-        body = bytes(dice.getrandbits(8) for _ in range(16_384))
+        body = bytes(dice.getrandbits(8) for _ in range(8_192))
         for raw in (answer(body), answer(gzip.compress(body), "Content-Encoding: gzip")):
             with self.subTest(raw[:60]):
                 response, peak = self.ask(raw, 2)
                 self.assertEqual(response.content, body)
-                self.assertLess(peak, 4 * len(body) + 256 * 1024)
+                self.assertLess(peak, 4 * len(body) + 224 * 1024)  # pieces kept apart take 170 KiB more
 
 
 class JsonTest(ResponseCase):

@@ -45,6 +45,7 @@ from __future__ import annotations
 
 import codecs
 import collections
+import copyreg
 import errno
 import functools
 import io
@@ -896,7 +897,7 @@ class Headers(MutableMapping):  # type: ignore[type-arg]
 
     def get_all(self, name: str, default: Any = None) -> Any:
         """The values of a repeated header one by one; urllib's handlers call this."""
-        return self._repeated.get(name.lower()) or ([self[name]] if name in self else default)
+        return list(self._repeated.get(name.lower(), ())) or ([self[name]] if name in self else default)
 
 
 class Request(urllib.request.Request):
@@ -972,8 +973,9 @@ class Response(io.BytesIO):
     def __repr__(self) -> str:
         return "<Response [%d %s]>" % (self.status_code, _escaped(self.reason_phrase))
 
-    def __getstate__(self) -> Any:
-        return self.content, 0, dict(vars(self), request=None)  # whose headers hold the key
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        state = (self.content, 0, dict(vars(self), request=None))  # whose headers hold the key
+        return copyreg.__newobj__, (type(self),), state  # type: ignore[attr-defined]
 
 
 class HttpClient:
@@ -1223,7 +1225,7 @@ class errors:
 
         def __init__(self, message: str, raw_response: Any, body: Optional[str] = None, secrets: Any = ()) -> None:
             text: str = raw_response.text if body is None else body  # once, for some charsets take their time
-            kind = _shortened(raw_response.headers.get("content-type", '""'), 500)
+            kind = _shortened(_without(secrets, raw_response.headers.get("content-type", '""')), 500)
             kind = '"%s"' % kind if " " in kind else kind
             kind = "" if kind == "application/json" else " Content-Type " + kind
             shown = _shortened(_without(secrets, text) or '""')
@@ -1711,7 +1713,8 @@ class _Call:
         if isinstance(self.request, Request):
             headers.update(self.request.headers)  # with the client's own
         hidden = [value for name, value in headers.items() if name not in _SHOWN_HEADERS]
-        return [secret for secret in (*hidden, self.password) if secret]
+        found = chain.from_iterable(map(_credentials, [*hidden, self.scope.proxy_authorization]))
+        return [secret for secret in (*found, self.password) if secret]
 
 
 def _new_request_id() -> str:
@@ -1835,7 +1838,7 @@ class _Upload:
 
     def __len__(self) -> int:
         """What watches urllib asks for this (OpenTelemetry); 0 where only reading tells."""
-        return self.length or 0
+        return min(self.length or 0, sys.maxsize)
 
     def __iter__(self) -> Iterator[bytes]:
         """For clients that are not ours."""
@@ -1859,7 +1862,7 @@ class _Upload:
 
     def content(self) -> Iterator[memoryview]:
         """The content, as long as it was measured to be, in blocks of a limited size."""
-        left = sys.maxsize if self.size is None else self.size
+        left = 2**63 if self.size is None else self.size
         try:
             for piece in self.pieces():
                 view = memoryview(piece).cast("B")[:left] if len(piece) else memoryview(b"")
@@ -1893,7 +1896,10 @@ def _source(content: Any) -> Tuple[Optional[int], bool, Callable[[], Iterable[An
         return view.nbytes, True, lambda: [view if view.c_contiguous else view.tobytes()]
     if not getattr(content, "seekable", lambda: hasattr(content, "seek"))():
         return None, False, lambda: _pieces(content, False)
-    size = content.seek(0, 2) or content.tell()  # before Python 3.11, a SpooledTemporaryFile's seek() gives None
+    try:
+        size = content.seek(0, 2) or content.tell()  # before Python 3.11, a SpooledTemporaryFile's seek() gives None
+    except OSError:  # most files in /proc have no end
+        return None, False, lambda: _pieces(content, False)
     content.seek(0)
     if not size and next(_pieces(content, False)):
         size = None  # as in /proc, where files have no size
@@ -2151,6 +2157,8 @@ def _annotate(error: AerostackError, call: _Call) -> None:
         error.message += "; not tried again, for the upload's source cannot be read twice"
     if error.data is not None:
         error.data.message = _without(call.secrets, error.data.message)
+        if not isinstance(error.data.code, errors.Code):
+            error.data.code = _without(call.secrets, error.data.code)
     if isinstance(error, (errors.RequestError, errors.SDKBaseError)):
         error.message = _without(call.secrets, error.message)
         error.args = (error.message,)
@@ -2216,6 +2224,7 @@ class _CancelScope:
         self.cancelled = False
         self.lock = threading.RLock()
         self.end_wait: Optional[Callable[[], object]] = None
+        self.proxy_authorization = ""  # of the proxy that the request went through
         self.start(_FOREVER, False)
 
     def start(self, seconds: float, renews: bool) -> None:
@@ -2338,7 +2347,7 @@ class _Pool(urllib.request.BaseHandler):
                 raise errors.RemoteProtocolError(words % head.status)
             reusable = complete and reader.may_be_kept(head) and request.headers.get("connection") is None
         except errors.RequestError as error:
-            if _was_raised_by(error, __name__):
+            if error.request is None and _was_raised_by(error, __name__):  # or it is another request's, of a hook
                 error.request = request
                 error.reused_connection = connection.exchanges > 1 and error.connection_lost and not reader.answered
             raise
@@ -2465,6 +2474,10 @@ class _Proxy:
     def __repr__(self) -> str:
         return "http://%s%s" % ("***@" if self.authorization else "", self.url.authority)
 
+    def masked(self, text: str) -> str:
+        """What the proxy said, which may repeat its credentials."""
+        return _without(_credentials(self.authorization), text)
+
 
 def _parse_proxy(text: Any, source: str) -> _Proxy:
     if not isinstance(text, str):
@@ -2565,6 +2578,7 @@ class _Connection:
             target = url.text
             if self.proxy.authorization:
                 headers["proxy-authorization"] = self.proxy.authorization
+                self.wire.scope.proxy_authorization = self.proxy.authorization
         headers.pop("content-length", None)
         headers.pop("transfer-encoding", None)
         headers.update({"transfer-encoding": "chunked"} if length is None else {"content-length": str(length)})
@@ -2629,9 +2643,11 @@ class _Connection:
         except errors.TimeoutException as error:
             raise errors.ConnectTimeout(failed + error.message) from error
         except errors.TransportError as error:
+            error.message = proxy.masked(error.message)
+            error.args = (error.message,)
             raise errors.ProxyError(failed + error.message) from error
         if not 200 <= answer.status < 300:
-            words = "%sit returned %d %s" % (failed, answer.status, _escaped(answer.reason))
+            words = "%sit returned %d %s" % (failed, answer.status, _escaped(proxy.masked(answer.reason)))
             if answer.status == 407:
                 words += "; HTTPS_PROXY or proxy= is where user and password go: http://user:password@host:3128"
             raise errors.ProxyError(words, status_code=answer.status, permanent=answer.status < 500)
@@ -3135,7 +3151,8 @@ def _decode(call: _Call, outcome: Any) -> Any:
         error.data = data
         raise error
     location = outcome.headers.get("location") if 300 <= outcome.status_code < 400 else None
-    target = ", a redirect to " + _shortened(_shown_url(location).partition("?")[0], 500) if location else ""
+    shown = _without(call.secrets, _shown_url(location).partition("?")[0])
+    target = ", a redirect to " + _shortened(shown, 500) if location else ""
     raise errors.SDKError("Unexpected response received" + target, outcome, secrets=call.secrets)
 
 
@@ -3295,11 +3312,23 @@ def _shown_headers(headers: Mapping[str, str]) -> Dict[str, str]:
     return {name: _escaped(value) if name.lower() in _SHOWN_HEADERS else "***" for name, value in headers.items()}
 
 
+def _credentials(value: str) -> List[str]:
+    """A header's value, and what it holds if it is an Authorization: a token, or the password in Basic's."""
+    import binascii
+
+    scheme, _, token = value.partition(" ")
+    try:
+        pair = binascii.a2b_base64(token) if scheme.lower() == "basic" else b""
+    except ValueError:  # no base64
+        pair = b""
+    return [value, token, pair.partition(b":")[2].decode("utf-8", "replace")]
+
+
 def _without(secrets: Iterable[str], text: str) -> str:
     """Text without secrets; to be asked before it is cut, for half of a secret is not found."""
     for secret in secrets:
         if len(secret) > 5:  # a shorter one would be found in plain words, and masking these would spell it
-            for spelled in (secret, json.dumps(secret)[1:-1]):
+            for spelled in (secret, json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]):
                 if len(spelled) <= 64:
                     text = text.replace(spelled, "***")
                 elif spelled[:64] in text:  # to look for all of it may take quadratic time (bpo-41972)
@@ -3323,8 +3352,10 @@ def _escaped(text: str, allowed: str = "") -> str:
 
 
 def _excerpt(data: bytes) -> str:
-    """The start of bytes that make no sense."""
-    return repr(bytes(data[:60]))[1:] + ("..." if len(data) > 60 else "")
+    """The start of bytes that make no sense, without most of a word that is cut: half of a secret is not masked."""
+    if len(data) <= 60:
+        return repr(bytes(data))[1:]
+    return repr(re.sub(rb"([^ \t\r\n]{5})[^ \t\r\n]+$", rb"\1", bytes(data[:60])))[1:] + "..."
 
 
 # ---- Threads: the `_async` twins; the only place that starts threads and knows asyncio -------------------------------
@@ -3344,7 +3375,7 @@ class _Workers:
         """A child has none of its parent's threads."""
         from queue import SimpleQueue
 
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()  # a signal handler may close the client
         self.jobs: Any = SimpleQueue()
         self.threads = 0
         self.unfinished = 0  # jobs

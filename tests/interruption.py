@@ -49,7 +49,9 @@ class Interruption:
         while not self.raised.wait(0.003):
             signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
 
-    def _handle(self, *_):
-        if not self.raised.is_set():
+    def _handle(self, _, frame):
+        while frame is not None and frame.f_code is not Interruption.begin.__code__:
+            frame = frame.f_back
+        if frame is None and not self.raised.is_set():  # the thread that sends it has been started
             self.raised.set()
             raise self.error

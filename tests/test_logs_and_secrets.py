@@ -71,6 +71,7 @@ REQUESTS = {
 }
 WITH_SECRETS = ("auth_signup", "cache_set")  # to send; what comes back is the same for all
 HEADERS = ["Set-Cookie: session=" + SECRETS["cookie"], "X-Token: " + SECRETS["token"]]
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 GOOD = {"token": SECRETS["token"], "expires_at": "2030-01-01T00:00:00Z", "user": {"email": "a@b.c"}}
 ECHO = {
     "code": "VALIDATION_ERROR",
@@ -226,6 +227,63 @@ class SecretsTest(LogCase):
                     given = {} if of_client else {name: SECRETS["header"]}
                     call = functools.partial(sdk.queue.queue_enqueue, type="t", data={}, http_headers=given)
                     self.assert_nothing_leaks(self.shown_by(call))
+
+    def test_one_that_is_cut_where_what_came_makes_no_sense(self):
+        secret = SECRETS["header"] * 3
+        cut = secret.encode()
+        for name, script in {
+            "a header line": answer(b"", "X-One: 1", "no colon " + "x" * 20 + secret),
+            "not HTTP": b"SSH-2.0 " + b"x" * 20 + b" " + cut + b"\r\n\r\n",
+            "a chunk's size": CHUNKED + cut + b"x" * 60 + b"\r\n",
+            "a trailer": CHUNKED + b"0\r\n" + cut + b"x" * 60 + b"\r\n\r\n",
+            "a transfer coding": answer(b"", "Transfer-Encoding: x " + secret + "x" * 60),
+            "a length": answer(b"", "Content-Length: x " + secret + "x" * 60),
+            "a type": answer(b"", "Content-Type: text/" + "x" * (500 - 10) + secret, status="500 No"),
+            "a redirect": answer(b"", "Location: /" + "x" * (500 - 10) + secret, status="302 Found"),
+        }.items():
+            with self.subTest(name), ScriptedServer([expect, script, close]) as server:
+                sdk = SDK(secret, server_url=server.url, retry_config=None)
+                with self.assertRaises(errors.AerostackError) as caught:
+                    sdk.cache.cache_get(key="k")
+                found = [line[:300] for line in [str(caught.exception), *self.log.lines] if secret[:8] in line]
+                self.assertEqual(found, [])
+
+    def test_what_an_authorization_holds(self):
+        for url, header, echo in (
+            ("http://%s", "Bearer " + SECRETS["header"], SECRETS["header"]),
+            ("http://user:" + SECRETS["url"] + "@%s", None, SECRETS["url"]),
+        ):
+            page = answer(b"<p>who is %s?" % echo.encode(), status="401 No")
+            with self.subTest(url), ScriptedServer([expect, page]) as server:
+                sdk = SDK(SECRETS["key"], server_url=url % server.netloc)
+                given = {"Authorization": header} if header else {}
+                self.assert_nothing_leaks(self.shown_by(lambda: sdk.cache.cache_get(key="k", http_headers=given)))
+
+    def test_a_proxy_s_password_that_the_proxy_repeats(self):
+        for target, status in (("https://origin.test", "407 no " + SECRETS["proxy"]), ("http://origin.test", "407 No")):
+            page = answer(SECRETS["proxy"].encode(), "Content-Type: text/plain", status=status)
+            with self.subTest(target), ScriptedServer([expect, page]) as proxy:
+                client = HttpClient(proxy="http://user:%s@%s" % (SECRETS["proxy"], proxy.netloc))
+                self.addCleanup(client.close)
+                sdk = SDK(SECRETS["key"], server_url=target, client=client)
+                self.assert_nothing_leaks(self.shown_by(lambda: sdk.cache.cache_get(key="k")))
+
+    def test_one_as_other_programs_write_it_in_json(self):
+        password = 'p\u00e4"ss-w\u00f6rd/1234'
+        page = answer(json.dumps({"no": "account for " + password}, ensure_ascii=False).encode(), status="500 No")
+        with ScriptedServer([expect, page]) as server:
+            sdk = SDK(SECRETS["key"], server_url=server.url, retry_config=None)
+            with self.assertRaises(errors.SDKError) as caught:
+                sdk.authentication.auth_signup(email="a", password=password)
+        self.assertIn("account for ***", str(caught.exception))
+
+    def test_one_in_the_place_of_an_error_s_code(self):
+        page = json_answer({"code": SECRETS["key"], "message": "no"}, "401 No")
+        with ScriptedServer([expect, page]) as server:
+            sdk = SDK(SECRETS["key"], server_url=server.url)
+            with self.assertRaises(errors.ErrorResponse) as caught:
+                sdk.database.db_query(sql="SELECT 1")
+        self.assertEqual(caught.exception.data.code, "***")
 
     def test_one_in_json_within_a_text_is_not_logged(self):
         value = json.dumps({"token": SECRETS["token"], "n": json.dumps({"secret": SECRETS["token"]})})

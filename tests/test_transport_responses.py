@@ -530,7 +530,7 @@ class NotHttpTest(ResponseCase):
             (b"<html>hello</html>\r\n\r\n", "<html>"),
             (b"\x1b[31mHTTP/1.1 200 OK\r\n\r\n", "[31m"),
             (b"\x00\x01\x02\x03\r\n\r\n", "x01"),
-            (b"y" * 60000 + b"\r\n", "yyyyyy"),
+            (b"y" * 60000 + b"\r\n", "yyyyy"),
             (b"HTTP/1.1 abc OK\r\n\r\n", "abc"),
         ):
             with self.subTest(raw[:30]):

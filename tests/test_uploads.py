@@ -463,6 +463,14 @@ class FailingSources(UploadCase):
         self.upload(server, EndsInText(b"abc"))
         self.assertEqual(server.received[0].file, b"abc")
 
+    @unittest.skipUnless(os.path.exists("/proc/version"), "no /proc here")
+    def test_files_without_an_end_are_read_to_it(self):
+        for content in (pathlib.Path("/proc/version"), self.open("/proc/version", "rb")):
+            server = self.serve()
+            self.upload(server, content)
+            with open("/proc/version", "rb") as reader:
+                self.assertEqual(server.received[0].file, reader.read())
+
     def test_one_that_gives_all_of_it_each_time_is_read_once(self):
         class Whole:
             def read(self):
@@ -822,6 +830,18 @@ class Progress(UploadCase):
             with self.assertRaises(kind) as caught:
                 self.upload(self.serve(), b"x", retries=QUICK, progress=progress)
             self.assertEqual((len(told), caught.exception.maybe_processed), (2, True))
+
+    def test_a_request_made_within_it_by_a_client_that_fails_repeats_nothing(self):
+        with HttpClient() as other:
+
+            def progress(sent, total):
+                if sent == total:
+                    other.send(other.build_request("POST", "http://127.0.0.1:1", content=b"x"))
+
+            server = self.serve()
+            with self.assertRaises(errors.ConnectError) as caught:
+                self.upload(server, b"x", progress=progress)
+        self.assertEqual((caught.exception.attempts, caught.exception.maybe_processed), (1, True))
 
     def test_small_and_empty_uploads_end_at_their_total_too(self):
         for content in (b"", b"x"):

@@ -140,7 +140,12 @@ def rounds(bench, row, measure):
     samples = {name: [] for name in row.contenders}
     for number in range(bench.rounds(row)):
         for name in random.Random(number).sample(sorted(samples), len(samples)):  # nobody has always the same before it
-            samples[name].append(measure(name))
+            try:
+                samples[name].append(measure(name))
+            except (OSError, ValueError):  # its process has ended, and has said why
+                if name == OURS:
+                    raise
+                del samples[name]
     return samples
 
 
@@ -398,6 +403,9 @@ def aims(measured):
         for aim in row.aims:
             if isinstance(samples, Skipped):
                 table.append([row.name, aim.text(), "", "", "skipped: %s" % samples])
+                continue
+            if aim.peer and aim.peer not in samples:
+                table.append([row.name, aim.text(), "", "", "%s failed" % aim.peer])
                 continue
             wall = aim.show(samples, "wall") if aim.figure == "cpu" else ""
             verdict = "met" if aim.is_met(samples) else "missed"

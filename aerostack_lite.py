@@ -2072,8 +2072,7 @@ def _retry_policy(config: Any, idempotent: bool) -> Optional[_Policy]:
     """None means one attempt, as does any strategy but "backoff"."""
     if config is UNSET:
         return _IDEMPOTENT_POLICY if idempotent else _DEFAULT_POLICY
-    _require(config is None or hasattr(config, "strategy"), "retry_config", "must be a RetryConfig, or None")
-    if config is None or config.strategy != "backoff":
+    if getattr(config, "strategy", None) != "backoff":
         return None
     for name in ("initial_interval", "max_interval", "exponent", "max_elapsed_time"):
         value = getattr(config.backoff, name, None)
@@ -2857,6 +2856,8 @@ def _connected(address: Any, seconds: float, scope: Any) -> Any:
     try:
         sock = socket.socket(*address[:3])
     except OSError as error:  # no descriptor left, no such family
+        if not _was_raised_by(error, socket.socket.__module__):
+            raise
         return error
     code: Optional[int] = None
     try:

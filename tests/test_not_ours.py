@@ -212,9 +212,17 @@ class SignalTest(SignalCase, HostsTestCase):
     def test_while_it_sleeps_before_the_next_attempt(self):
         for error in mistakable():
             with self.subTest(repr(error)), Interruption(error) as interruption:
-                with ScriptedServer([expect, BUSY, interruption.begin, expect, FOUND]) as server:
+                with ScriptedServer([expect, BUSY, expect, FOUND]) as server:
                     with new_sdk(server.url) as sdk, Stopwatch() as took:
-                        self.assert_ended_by(error, enqueue, sdk)
+                        half = sdk.sdk_configuration.sync_half
+                        sleep = half.sleep
+
+                        def begin_and_sleep(*arguments):
+                            interruption.begin()  # not earlier, or it could come before the response was read
+                            return sleep(*arguments)
+
+                        with mock.patch.object(half, "sleep", begin_and_sleep):
+                            self.assert_ended_by(error, enqueue, sdk)
                         self.assertEqual(len(server.requests), 1)
                         self.assertIs(get(sdk).exists, False)
                     self.assertLess(took.seconds, 5)

@@ -210,13 +210,13 @@ class DefaultTest(DefaultCase):
             )
             self.assertEqual(server.connections, 1)
 
+
+class DefaultOfAllTest(DefaultCase):
     def test_a_time_out_after_a_refusal_ends_the_call_too(self):
         busy = answer(b"", "Retry-After: 0.01", status="503 Busy")
         with ScriptedServer([expect, busy, expect, hang]) as server:
             self.check(server.url, errors.ReadTimeout, attempts=2)
 
-
-class DefaultOfAllTest(DefaultCase):
     def test_a_name_server_that_is_silent_is_not_asked_again(self):
         released = threading.Event()
 
@@ -240,7 +240,7 @@ class DefaultOfAllTest(DefaultCase):
             at_once(check, [expect, hang], [expect, OK, drip(b"X: y\r\n" * 999)])
 
     def test_a_retry_config_of_the_caller_s_repeats_it(self):
-        config = RetryConfig("backoff", BackoffStrategy(1, 1, 1.0, 250), True)
+        config = RetryConfig("backoff", BackoffStrategy(1, 1, 1.0, 1_000), True)
         for script in ([expect, hang], [hang]):
             with ScriptedServer(script) as server, self.assertRaises(errors.TimeoutException) as caught:
                 url = "%s://%s" % ("http" if expect in script else "https", server.netloc)
